@@ -1,0 +1,5 @@
+//! The records of a run, and every judge of them. Knows no protocol: a history recorded anywhere can be judged here.
+//!
+//! Read in this order: [`record`] is what a run leaves behind; the other modules are pure functions of it.
+
+pub mod record;

@@ -1,0 +1,1 @@
+//! Runs a failover protocol as a real process.

@@ -1,0 +1,3 @@
+//! Failover protocols as deterministic state machines.
+#![no_std]
+extern crate alloc;

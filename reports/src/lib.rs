@@ -1,0 +1,1 @@
+//! Records and verdicts rendered for people and machines.

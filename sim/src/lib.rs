@@ -1,0 +1,1 @@
+//! The simulated worlds, and everything that fills them.
