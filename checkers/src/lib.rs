@@ -2,4 +2,5 @@
 //!
 //! Read in this order: [`record`] is what a run leaves behind; the other modules are pure functions of it.
 
+pub mod measure;
 pub mod record;
