@@ -35,6 +35,14 @@ pub struct Measurement {
     pub extra: std::collections::BTreeMap<String, f64>,
 }
 
+impl Measurement {
+    /// Whether some injected fault had no effect, so that the run did not try what the scenario asks for. Such runs are
+    /// counted and left out of percentiles; what they show about safety still counts.
+    pub fn inert(&self) -> bool {
+        self.faults_effective < self.faults
+    }
+}
+
 /// A span that may not have ended before the run did.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Span {
@@ -66,6 +74,21 @@ pub struct Rto {
     pub phases: Phases,
     /// Why there is no figure, if there is none.
     pub not_observable: Option<String>,
+    /// The longest bad window.
+    #[serde(default)]
+    pub unavail_max: Option<f64>,
+    /// `first` of every shard, weighted by the writes that clients sent to it; equals `first` with one shard.
+    #[serde(default)]
+    pub weighted_mean: Option<Span>,
+    /// Mean distance between two probes of the worst shard: the figures are good to about this much.
+    #[serde(default)]
+    pub resolution_ms: Option<f64>,
+    /// The fault that `first` is counted from: its index in the journal. `None`: no fault.
+    #[serde(default)]
+    pub fault: Option<u32>,
+    /// Other faults that began while the outage of `first` lasted; the outage stays with the fault before it.
+    #[serde(default)]
+    pub overlapping_faults: u32,
 }
 
 /// The contiguous phases of one recovery, in milliseconds. A phase the protocol does not have is `None`.
@@ -81,6 +104,14 @@ pub struct Phases {
     pub promote: Option<f64>,
     /// Until a client's write was acknowledged.
     pub redirect: Option<f64>,
+}
+
+impl Phases {
+    /// The sum of the phases in whole microseconds, the unit the meter works in; `None` where there is no phase.
+    pub fn total_us(&self) -> Option<u64> {
+        let phases = [self.detect, self.elect, self.fence, self.promote, self.redirect];
+        phases.into_iter().flatten().map(|ms| (ms * 1_000.0).round() as u64).reduce(|sum, us| sum + us)
+    }
 }
 
 /// Loss of acknowledged writes.
@@ -108,6 +139,23 @@ pub struct Rpo {
     pub phantom_writes: u64,
     /// A register workload shows only the loss that is visible.
     pub visible_only: bool,
+    /// Writes found more than once in the final state: a retry was applied twice.
+    #[serde(default)]
+    pub duplicates: u64,
+    /// Two primaries of one shard survived unmerged: the loss, were each of them the authoritative one.
+    #[serde(default)]
+    pub unresolved: Vec<RpoChoice>,
+}
+
+/// The loss of one shard under one choice of its authoritative node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RpoChoice {
+    /// Name of the node taken as authoritative.
+    pub node: String,
+    /// Acknowledged writes missing from its final state.
+    pub writes: u64,
+    /// Their payload.
+    pub bytes: u64,
 }
 
 /// Why acknowledged writes were lost.
