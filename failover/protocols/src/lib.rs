@@ -7,4 +7,6 @@
 extern crate alloc;
 
 pub mod contract;
+pub mod graph;
+pub mod raft;
 pub mod redis;
