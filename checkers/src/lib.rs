@@ -3,4 +3,6 @@
 //! Read in this order: [`record`] is what a run leaves behind; the other modules are pure functions of it.
 
 pub mod measure;
+pub mod meter;
 pub mod record;
+pub mod stats;
