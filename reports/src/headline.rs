@@ -1,0 +1,296 @@
+//! The four answers every reader wants first: did it hold, how long were clients out, what was lost, how sure are
+//! we. The same words head the page, the pull-request comment and the terminal.
+
+use crate::result::{Campaign, PhaseSummary, RtoSummary, ScenarioSummary, Verdict};
+use crate::text::{count, ms, percent, percentile, percentile_label, plural};
+
+/// One question with its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The question.
+    pub question: &'static str,
+    /// The answer in a few words.
+    pub short: String,
+    /// What stands behind it, one sentence per line.
+    pub lines: Vec<String>,
+    /// How the answer reads: decides colour and sign.
+    pub mood: Mood,
+}
+
+/// Whether an answer is good news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    /// As wanted.
+    Good,
+    /// Against a promise or target.
+    Bad,
+    /// Not enough evidence.
+    Unsure,
+    /// A figure without a judgement.
+    Plain,
+}
+
+/// How a verdict reads.
+pub fn mood(verdict: Verdict) -> Mood {
+    match verdict {
+        Verdict::Ok => Mood::Good,
+        Verdict::Inconclusive => Mood::Unsure,
+        Verdict::Regressed
+        | Verdict::TargetMissed
+        | Verdict::Stuck
+        | Verdict::Safety
+        | Verdict::CanaryMissed
+        | Verdict::Nondeterministic => Mood::Bad,
+    }
+}
+
+/// The four answers.
+pub fn answers(campaign: &Campaign) -> [Answer; 4] {
+    let scenarios: Vec<&ScenarioSummary> = campaign.scenarios.iter().map(|s| &s.summary).collect();
+    [held(campaign, &scenarios), outage(&scenarios), lost(&scenarios), sure(&scenarios)]
+}
+
+/// Number of scenarios per verdict, worst first, leaving out what did not occur.
+pub fn tally(scenarios: &[&ScenarioSummary]) -> Vec<(Verdict, u64)> {
+    let of = |verdict| (verdict, scenarios.iter().filter(|s| s.verdict == verdict).count() as u64);
+    Verdict::BY_WEIGHT.iter().rev().map(|verdict| of(*verdict)).filter(|(_, n)| *n > 0).collect()
+}
+
+fn held(campaign: &Campaign, scenarios: &[&ScenarioSummary]) -> Answer {
+    let total = scenarios.len() as u64;
+    let ok = scenarios.iter().filter(|s| s.verdict == Verdict::Ok).count() as u64;
+    let verdict = campaign.verdict();
+    let short = match (total, mood(verdict)) {
+        (0, _) => "Nothing was run".to_owned(),
+        (_, Mood::Good) => format!("Yes: {} of {} hold", count(ok), plural(total, "scenario")),
+        (_, Mood::Unsure) => format!("Not shown: {} of {} hold", count(ok), plural(total, "scenario")),
+        (_, Mood::Bad | Mood::Plain) => format!("No: {} of {} hold", count(ok), plural(total, "scenario")),
+    };
+    let mut lines: Vec<String> = tally(scenarios)
+        .into_iter()
+        .filter(|(verdict, _)| *verdict != Verdict::Ok)
+        .map(|(verdict, n)| format!("{} {}: {}", count(n), verdict.phrase(), names(scenarios, verdict)))
+        .collect();
+    if campaign.partial {
+        lines.push("Stopped before its end: this is what was done until then.".to_owned());
+    }
+    let mood =
+        if total == 0 || (campaign.partial && verdict == Verdict::Ok) { Mood::Unsure } else { mood(verdict) };
+    Answer { question: "Did it hold?", short, lines, mood }
+}
+
+fn names(scenarios: &[&ScenarioSummary], verdict: Verdict) -> String {
+    let all: Vec<&str> = scenarios.iter().filter(|s| s.verdict == verdict).map(|s| s.name.as_str()).collect();
+    let shown = all.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    if all.len() > 3 { format!("{shown} and {} more", all.len() - 3) } else { shown }
+}
+
+// --------------------------------------------------------------------------------------------------------- outage
+
+fn outage(scenarios: &[&ScenarioSummary]) -> Answer {
+    let question = "How long were clients out?";
+    let Some(worst) = slowest(scenarios) else {
+        return Answer { question, short: "Not measured".to_owned(), lines: vec![], mood: Mood::Unsure };
+    };
+    let rto = &worst.rto_ms;
+    let mut lines = vec![format!(
+        "{} of {}, the slowest scenario; its median is {}.",
+        percentile_label(99, rto.samples),
+        worst.name,
+        percentile(rto, rto.p50)
+    )];
+    if let Some((name, phase)) = longest_phase(worst)
+        && let Some(share) = phase.share
+    {
+        lines.push(format!("Most of it in {name}: {} of that scenario's recovery time.", percent(share)));
+    }
+    let over = scenarios.iter().filter(|s| over_target(&s.rto_ms)).count() as u64;
+    let targets = scenarios.iter().filter(|s| s.rto_ms.target.is_some()).count() as u64;
+    lines.push(match (targets, over) {
+        (0, _) => "No scenario sets a recovery target.".to_owned(),
+        (_, 0) => format!("{} with a recovery target, all within it at p99.", plural(targets, "scenario")),
+        _ => format!(
+            "{} of {} with a recovery target miss it at p99.",
+            count(over),
+            plural(targets, "scenario")
+        ),
+    });
+    let censored: u64 = scenarios.iter().map(|s| s.rto_ms.censored).sum();
+    if censored > 0 {
+        lines.push(format!(
+            "{} never recovered; they count as longer than any other.",
+            plural(censored, "run")
+        ));
+    }
+    let mood = if over > 0 {
+        Mood::Bad
+    } else if targets > 0 && censored == 0 {
+        Mood::Good
+    } else {
+        Mood::Plain
+    };
+    Answer {
+        question,
+        short: format!("Up to {}", percentile(rto, rto.p99)).replace("Up to >", "More than"),
+        lines,
+        mood,
+    }
+}
+
+fn slowest<'a>(scenarios: &[&'a ScenarioSummary]) -> Option<&'a ScenarioSummary> {
+    let key = |s: &ScenarioSummary| s.rto_ms.p99.unwrap_or(f64::INFINITY);
+    let measured = scenarios.iter().copied().filter(|s| s.rto_ms.samples > 0);
+    // The first of equals, so that the order of scenarios and not of comparisons decides.
+    measured.fold(None, |best: Option<&ScenarioSummary>, s| match best {
+        Some(best) if key(best) >= key(s) => Some(best),
+        _ => Some(s),
+    })
+}
+
+/// The phase with the largest share of the recovery time.
+pub fn longest_phase(scenario: &ScenarioSummary) -> Option<(&'static str, PhaseSummary)> {
+    let named = scenario.phases_ms.named();
+    let share = |phase: &PhaseSummary| phase.share.unwrap_or(-1.0);
+    named.into_iter().filter_map(|(name, _, phase)| phase.map(|phase| (name, phase))).fold(
+        None,
+        |best: Option<(&'static str, PhaseSummary)>, next| match best {
+            Some(best) if share(&best.1) >= share(&next.1) => Some(best),
+            _ => Some(next),
+        },
+    )
+}
+
+/// Whether the 99th percentile is above the scenario's target.
+pub fn over_target(rto: &RtoSummary) -> bool {
+    match (rto.target, rto.p99) {
+        (Some(target), Some(p99)) => p99 > target,
+        (Some(_), None) => rto.samples > 0,
+        (None, _) => false,
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------- loss
+
+fn lost(scenarios: &[&ScenarioSummary]) -> Answer {
+    let runs: u64 = scenarios.iter().map(|s| s.runs).sum();
+    let with_loss: u64 = scenarios.iter().map(|s| s.rpo.runs_with_loss).sum();
+    let known = scenarios.iter().any(|s| s.rpo.writes_max.is_some());
+    let worst = scenarios.iter().max_by_key(|s| s.rpo.writes_max.unwrap_or(0));
+    let short = match worst.and_then(|s| s.rpo.writes_max) {
+        _ if !known => "Not measured".to_owned(),
+        Some(writes) if writes > 0 => format!("Up to {} a run", plural(writes, "write")),
+        _ => "No acknowledged write".to_owned(),
+    };
+    let mut lines = Vec::new();
+    if let Some(worst) = worst.filter(|_| with_loss > 0) {
+        lines.push(format!(
+            "Acknowledged writes were lost in {} of {}; most in {} (oldest {} before the fault).",
+            count(with_loss),
+            plural(runs, "run"),
+            worst.name,
+            crate::text::ms_or(worst.rpo.time_ms_max)
+        ));
+    } else if known {
+        lines.push(format!("Every acknowledged write of {} was there at the end.", plural(runs, "run")));
+    }
+    lines.push(split_brain_line(scenarios, runs));
+    let mood = if !known {
+        Mood::Unsure
+    } else if scenarios.iter().any(|s| s.verdict == Verdict::Safety) {
+        Mood::Bad
+    } else if with_loss == 0 {
+        Mood::Good
+    } else {
+        Mood::Plain
+    };
+    if with_loss > 0 && mood == Mood::Plain {
+        lines.push("All of it within what the scenarios allow.".to_owned());
+    }
+    Answer { question: "What was lost?", short, lines, mood }
+}
+
+fn split_brain_line(scenarios: &[&ScenarioSummary], runs: u64) -> String {
+    let split: u64 = scenarios.iter().map(|s| s.split_brain.runs).sum();
+    if split == 0 {
+        return format!("Never two writable primaries in {}.", plural(runs, "run"));
+    }
+    let longest = scenarios.iter().map(|s| s.split_brain.ms_max).fold(0.0, f64::max);
+    let divergent = scenarios.iter().map(|s| s.split_brain.divergent_writes_max).max().unwrap_or(0);
+    format!(
+        "Two writable primaries in {}, for up to {}, with up to {}.",
+        plural(split, "run"),
+        ms(longest),
+        plural(divergent, "divergent write")
+    )
+}
+
+// ------------------------------------------------------------------------------------------------------- evidence
+
+fn sure(scenarios: &[&ScenarioSummary]) -> Answer {
+    let runs: u64 = scenarios.iter().map(|s| s.runs).sum();
+    let inert: u64 = scenarios.iter().map(|s| s.inert).sum();
+    let injected: u64 = scenarios.iter().map(|s| s.faults.injected).sum();
+    let effective: u64 = scenarios.iter().map(|s| s.faults.effective).sum();
+    let mut lines = vec![format!(
+        "{} of {} injected had a proven effect; {} inert.",
+        count(effective),
+        plural(injected, "fault"),
+        plural(inert, "run"),
+    )];
+    if let Some(smallest) = scenarios.iter().map(|s| s.runs).filter(|runs| *runs > 0).min() {
+        lines.push(format!(
+            "What no run of a scenario showed happens in less than {} of such failovers (95 %, {} in the smallest).",
+            percent(rule_of_three(smallest)),
+            plural(smallest, "run"),
+        ));
+    }
+    let short_of_p99 =
+        scenarios.iter().filter(|s| s.rto_ms.samples > 0 && s.rto_ms.samples < 299).count() as u64;
+    if short_of_p99 > 0 {
+        lines.push(format!(
+            "{} with fewer than 299 samples: their p99 is the maximum.",
+            plural(short_of_p99, "scenario")
+        ));
+    }
+    let unknown: u64 = scenarios.iter().map(|s| s.linearizable.unknown).sum();
+    if unknown > 0 {
+        lines.push(format!("The linearizability checker ran out of budget in {}.", plural(unknown, "run")));
+    }
+    let mood = if runs == 0 || inert > 0 || unknown > 0 { Mood::Unsure } else { Mood::Plain };
+    Answer { question: "How sure are we?", short: plural(runs, "run"), lines, mood }
+}
+
+/// Upper bound, at 95 %, of the probability of something that none of `runs` runs showed.
+pub fn rule_of_three(runs: u64) -> f64 {
+    if runs == 0 { 1.0 } else { (3.0 / runs as f64).min(1.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn an_empty_campaign_claims_nothing() {
+        let answers = answers(&Campaign::default());
+        assert_eq!(answers[0].short, "Nothing was run");
+        assert!(answers.iter().all(|a| a.mood != Mood::Good));
+    }
+
+    #[test]
+    fn a_broken_promise_is_named_with_its_scenario() {
+        let campaign = sample::campaign(sample::Size::Small);
+        let held = &answers(&campaign)[0];
+        assert_eq!(held.mood, Mood::Bad);
+        assert!(held.lines[0].contains("safety broken: sentinel/primary-cut-off"), "{:?}", held.lines);
+    }
+
+    #[test]
+    fn the_slowest_scenario_is_one_that_never_recovered() {
+        let mut a = ScenarioSummary { name: "a".into(), ..ScenarioSummary::default() };
+        a.rto_ms = RtoSummary { samples: 300, p99: Some(1e6), ..RtoSummary::default() };
+        let mut b = ScenarioSummary { name: "b".into(), ..ScenarioSummary::default() };
+        b.rto_ms = RtoSummary { samples: 300, censored: 9, beyond_ms: Some(70.0), ..RtoSummary::default() };
+        assert_eq!(slowest(&[&a, &b]).map(|s| s.name.as_str()), Some("b"));
+    }
+}

@@ -1,0 +1,238 @@
+//! From the lines of all runs to the summary of a scenario: one pass, one sort per metric.
+//!
+//! Inert runs (a fault without effect) are counted and kept out of percentiles; safety is judged over every run.
+//! Runs that never recovered stay in every percentile as longer than any other.
+
+use crate::result::{
+    FailoverSummary, FaultSummary, LinearizableSummary, PhaseSummary, PhasesSummary, RpoSummary, RtoSummary,
+    RunLine, ScenarioSummary, SplitBrainSummary,
+};
+use firedrill_checkers::measure::{Linearizability, Measurement, Phases, Span};
+
+/// Samples that a percentile needs before the largest of them exceeds the true percentile with 95 % confidence:
+/// the smallest n with 1 - (p/100)^n >= 0.95 (299 for p99).
+pub fn samples_needed(percent: u32) -> u64 {
+    match percent {
+        0..=50 => 5,
+        51..=90 => 29,
+        91..=95 => 59,
+        96..=99 => 299,
+        _ => 1,
+    }
+}
+
+/// The figures of `lines`, all of one scenario and backend. Name, verdict, expectations and failures are the
+/// caller's to add: they need the scenario.
+pub fn summarise(lines: &[RunLine]) -> ScenarioSummary {
+    let measured: Vec<&Measurement> = lines.iter().filter(|l| !l.inert).map(|l| &l.measurement).collect();
+    let all = || lines.iter().map(|line| &line.measurement);
+    let first = lines.first();
+    ScenarioSummary {
+        name: first.map(|l| l.scenario.clone()).unwrap_or_default(),
+        backend: first.map(|l| l.backend.clone()).unwrap_or_default(),
+        runs: lines.len() as u64,
+        inert: lines.iter().filter(|l| l.inert).count() as u64,
+        rto_ms: rto(&measured),
+        phases_ms: phases(&measured),
+        rpo: all().fold(RpoSummary::default(), add_loss),
+        split_brain: all().fold(SplitBrainSummary::default(), add_split_brain),
+        linearizable: all().fold(LinearizableSummary::default(), add_linearizable),
+        faults: all().fold(FaultSummary::default(), |sum, m| FaultSummary {
+            injected: sum.injected + u64::from(m.faults),
+            effective: sum.effective + u64::from(m.faults_effective),
+        }),
+        failovers: all().fold(FailoverSummary::default(), add_failovers),
+        failures_total: lines.iter().filter(|l| l.failed()).count() as u64,
+        sim_seconds: lines.iter().map(|l| l.sim_seconds).sum(),
+        cpu_seconds: lines.iter().map(|l| l.cpu_seconds).sum::<Option<f64>>().filter(|_| !lines.is_empty()),
+        ..ScenarioSummary::default()
+    }
+}
+
+/// Index of a percentile in `samples` sorted values by nearest rank; the last one where there are too few samples.
+pub fn percentile_index(samples: usize, percent: u32) -> Option<usize> {
+    let last = samples.checked_sub(1)?;
+    if (samples as u64) < samples_needed(percent) {
+        return Some(last);
+    }
+    let rank = (samples * percent as usize).div_ceil(100);
+    Some(rank.saturating_sub(1).min(last))
+}
+
+/// A percentile of sorted values.
+pub fn percentile(sorted: &[f64], percent: u32) -> Option<f64> {
+    percentile_index(sorted.len(), percent).and_then(|at| sorted.get(at).copied())
+}
+
+/// The finite recovery times in rising order, and the spans of runs that never recovered in rising order.
+pub fn recovery_times<'a>(measured: impl Iterator<Item = &'a Measurement>) -> (Vec<f64>, Vec<f64>) {
+    let spans: Vec<Span> = measured.filter_map(|m| m.rto.first).filter(|span| span.ms.is_finite()).collect();
+    let pick = |censored: bool| {
+        let mut times: Vec<f64> = spans.iter().filter(|s| s.censored == censored).map(|s| s.ms).collect();
+        times.sort_by(f64::total_cmp);
+        times
+    };
+    (pick(false), pick(true))
+}
+
+fn rto(measured: &[&Measurement]) -> RtoSummary {
+    let (finite, censored) = recovery_times(measured.iter().copied());
+    let samples = finite.len() + censored.len();
+    let at = |percent| percentile_index(samples, percent).and_then(|index| finite.get(index).copied());
+    RtoSummary {
+        p50: at(50),
+        p90: at(90),
+        p95: at(95),
+        p99: at(99),
+        max: at(100),
+        censored: censored.len() as u64,
+        samples: samples as u64,
+        beyond_ms: censored.first().copied(),
+        target: None,
+    }
+}
+
+fn phases(measured: &[&Measurement]) -> PhasesSummary {
+    let total: f64 = measured.iter().map(|m| phase_sum(&m.rto.phases)).sum();
+    let one = |get: fn(&Phases) -> Option<f64>| phase(measured, get, total);
+    PhasesSummary {
+        detect: one(|p| p.detect),
+        elect: one(|p| p.elect),
+        fence: one(|p| p.fence),
+        promote: one(|p| p.promote),
+        redirect: one(|p| p.redirect),
+    }
+}
+
+fn phase_sum(phases: &Phases) -> f64 {
+    [phases.detect, phases.elect, phases.fence, phases.promote, phases.redirect].into_iter().flatten().sum()
+}
+
+fn phase(measured: &[&Measurement], get: fn(&Phases) -> Option<f64>, total: f64) -> Option<PhaseSummary> {
+    let mut times: Vec<f64> =
+        measured.iter().filter_map(|m| get(&m.rto.phases)).filter(|ms| ms.is_finite()).collect();
+    if times.is_empty() {
+        return None;
+    }
+    times.sort_by(f64::total_cmp);
+    let share = (total > 0.0).then(|| times.iter().sum::<f64>() / total);
+    Some(PhaseSummary { p50: percentile(&times, 50), p99: percentile(&times, 99), share })
+}
+
+fn add_loss(mut sum: RpoSummary, m: &Measurement) -> RpoSummary {
+    let writes = m.rpo.writes.unwrap_or(0);
+    sum.writes_max = sum.writes_max.max(m.rpo.writes);
+    sum.bytes_max = sum.bytes_max.max(m.rpo.bytes);
+    sum.time_ms_max = larger(sum.time_ms_max, m.rpo.time_ms);
+    sum.runs_with_loss += u64::from(writes > 0);
+    sum.writes_total += writes;
+    sum.causes.unreplicated += m.rpo.causes.unreplicated;
+    sum.causes.stale_primary += m.rpo.causes.stale_primary;
+    sum.causes.other += m.rpo.causes.other;
+    sum.unknown_survived += m.rpo.unknown_survived;
+    sum.unknown_vanished += m.rpo.unknown_vanished;
+    sum.phantom_writes += m.rpo.phantom_writes;
+    sum.visible_only |= m.rpo.visible_only;
+    sum
+}
+
+/// The larger of two figures; a figure beats none, and what is not a number is none.
+fn larger(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    match (a, b.filter(|b| b.is_finite())) {
+        (Some(a), Some(b)) => Some(a.max(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+fn add_split_brain(mut sum: SplitBrainSummary, m: &Measurement) -> SplitBrainSummary {
+    let grade = m.split_brain.grade.min(4);
+    sum.grade_max = sum.grade_max.max(grade);
+    sum.ms_max = larger(Some(sum.ms_max), Some(m.split_brain.ms)).unwrap_or(sum.ms_max);
+    sum.divergent_writes_max = sum.divergent_writes_max.max(m.split_brain.divergent_writes);
+    sum.runs += u64::from(grade >= 2);
+    sum.runs_by_grade[usize::from(grade)] += 1;
+    sum
+}
+
+fn add_linearizable(mut sum: LinearizableSummary, m: &Measurement) -> LinearizableSummary {
+    match m.linearizable {
+        Linearizability::Holds => sum.holds += 1,
+        Linearizability::Violated { .. } => sum.violated += 1,
+        Linearizability::Unknown { .. } => sum.unknown += 1,
+        Linearizability::NotChecked => sum.not_checked += 1,
+    }
+    sum
+}
+
+fn add_failovers(mut sum: FailoverSummary, m: &Measurement) -> FailoverSummary {
+    let count = u64::from(m.failover.count);
+    sum.min = Some(sum.min.map_or(count, |min| min.min(count)));
+    sum.max = sum.max.max(Some(count));
+    sum.false_failovers += u64::from(m.failover.false_failovers);
+    sum.missed += u64::from(m.failover.missed);
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::Seed;
+
+    fn run(seed: u64, ms: f64, censored: bool) -> RunLine {
+        let mut line = RunLine { seed: Seed(seed), ..RunLine::default() };
+        line.measurement.rto.first = Some(Span { ms, censored });
+        line
+    }
+
+    #[test]
+    fn a_run_that_never_recovered_stays_in_every_percentile() {
+        let mut lines: Vec<RunLine> = (0..300).map(|i| run(i, i as f64, false)).collect();
+        lines.extend((300..310).map(|i| run(i, 70_000.0, true)));
+        let rto = summarise(&lines).rto_ms;
+        assert_eq!((rto.p50, rto.p99, rto.max), (Some(154.0), None, None));
+        assert_eq!((rto.censored, rto.samples, rto.beyond_ms), (10, 310, Some(70_000.0)));
+    }
+
+    #[test]
+    fn with_too_few_samples_a_percentile_is_the_maximum() {
+        let lines: Vec<RunLine> = (1..=20).map(|i| run(i, i as f64, false)).collect();
+        let rto = summarise(&lines).rto_ms;
+        assert_eq!((rto.p50, rto.p90, rto.p99), (Some(10.0), Some(20.0), Some(20.0)));
+    }
+
+    #[test]
+    fn inert_runs_are_counted_and_left_out_of_percentiles_but_not_of_safety() {
+        let mut inert = run(2, 9_000.0, false);
+        inert.inert = true;
+        inert.measurement.split_brain.grade = 3;
+        let summary = summarise(&[run(1, 10.0, false), inert]);
+        assert_eq!((summary.runs, summary.inert, summary.rto_ms.max), (2, 1, Some(10.0)));
+        assert_eq!((summary.split_brain.grade_max, summary.split_brain.runs), (3, 1));
+    }
+
+    #[test]
+    fn what_nobody_measured_is_none_and_never_zero() {
+        let summary = summarise(&[RunLine::default()]);
+        assert_eq!(summary.rto_ms.p50, None);
+        assert_eq!(summary.rpo.writes_max, None);
+        assert_eq!(summary.phases_ms.detect, None);
+        assert_eq!(summarise(&[]).failovers.max, None);
+        assert_eq!(summarise(&[]).cpu_seconds, None);
+    }
+
+    #[test]
+    fn shares_of_the_phases_add_up_to_the_whole() {
+        let mut line = run(1, 1_000.0, false);
+        line.measurement.rto.phases = Phases {
+            detect: Some(700.0),
+            elect: Some(200.0),
+            fence: None,
+            promote: Some(0.0),
+            redirect: Some(100.0),
+        };
+        let phases = summarise(&[line]).phases_ms;
+        let sum: f64 = phases.named().iter().filter_map(|(_, _, p)| p.and_then(|p| p.share)).sum();
+        assert!((sum - 1.0).abs() < 1e-9);
+        assert_eq!(phases.fence, None);
+    }
+}
