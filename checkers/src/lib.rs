@@ -2,6 +2,8 @@
 //!
 //! Read in this order: [`record`] is what a run leaves behind; the other modules are pure functions of it.
 
+pub mod bench;
+pub mod linear;
 pub mod measure;
 pub mod meter;
 pub mod record;

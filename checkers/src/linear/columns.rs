@@ -1,0 +1,432 @@
+//! The form in which the checkers read a history: columns of small integers, grouped by key.
+//!
+//! Time is the position of an event within its key: invocations and completions are numbered 1, 2, 3, ... in the
+//! order in which they happened, so "before" is a comparison of two numbers and a sweep over time needs no sort.
+//! Position 0 is the instant at which the key got its start value.
+
+/// A value as the columns know it. [`NIL`] is "no value"; an integer `v` below 2^31 - 1 is `v + 1`; everything else
+/// gets a number from [`Interner`].
+pub type Token = u32;
+
+/// The token of "nothing there": what a key holds before its first write.
+pub const NIL: Token = 0;
+
+/// The completion position of an operation whose outcome nobody knows: it may take effect at any time after its
+/// invocation, or never.
+pub const OPEN: u32 = u32::MAX;
+
+/// First token that stands for something other than a small integer.
+const INTERNED: u32 = 1 << 31;
+
+/// What an operation does, or what it saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Saw the whole value `a`.
+    Read,
+    /// Set the value to `a`.
+    Write,
+    /// Saw `a` and replaced it by `b`.
+    Cas,
+    /// Saw that the value was not `a`: a compare-and-set that was refused without telling the value.
+    NotEqual,
+    /// Added `a` at the end.
+    Append,
+    /// Saw the list whose first `a` elements are those of the key's spine; `b` is 0, or 1 + the index in
+    /// [`KeyMeta::tails`] of what followed.
+    ReadList,
+    /// A write of `a` that certainly did not happen. Kept only to name what went wrong when somebody saw it.
+    Aborted,
+}
+
+/// What the operations of one key have in common.
+#[derive(Clone, Debug, Default)]
+pub struct KeyMeta {
+    /// The key as the clients wrote it.
+    pub name: String,
+    /// Longest list any read has shown, for keys that hold lists.
+    pub spine: Vec<Token>,
+    /// Endings of reads that differ from the spine.
+    pub tails: Vec<Vec<Token>>,
+}
+
+/// All operations that are to be checked, grouped by key.
+#[derive(Debug, Default)]
+pub struct Columns {
+    /// The keys.
+    pub keys: Vec<KeyMeta>,
+    /// Key `k` owns the operations `start[k]..start[k + 1]`.
+    pub start: Vec<u32>,
+    /// Number of events of each key: its positions are `1..=events[k]`.
+    pub events: Vec<u32>,
+    /// Position of the invocation; increasing within a key.
+    pub inv: Vec<u32>,
+    /// Position of the completion, or [`OPEN`].
+    pub ret: Vec<u32>,
+    /// What each did.
+    pub kind: Vec<Kind>,
+    /// First argument.
+    pub a: Vec<Token>,
+    /// Second argument.
+    pub b: Vec<Token>,
+    /// Which operation of the source it is; empty if operation `i` of the columns is operation `i` of the source.
+    pub row: Vec<u32>,
+    /// What tokens stand for.
+    pub values: Interner,
+    /// Whether values are strings that start empty and grow, so that reads show what was put together.
+    pub strings: bool,
+}
+
+/// The operations of one key.
+#[derive(Clone, Copy, Debug)]
+pub struct Lane<'a> {
+    /// Name, spine, tails.
+    pub meta: &'a KeyMeta,
+    /// Positions are `1..=events`.
+    pub events: u32,
+    /// See [`Columns::inv`].
+    pub inv: &'a [u32],
+    /// See [`Columns::ret`].
+    pub ret: &'a [u32],
+    /// See [`Columns::kind`].
+    pub kind: &'a [Kind],
+    /// See [`Columns::a`].
+    pub a: &'a [Token],
+    /// See [`Columns::b`].
+    pub b: &'a [Token],
+}
+
+impl Lane<'_> {
+    /// Number of operations.
+    pub fn len(&self) -> usize {
+        self.inv.len()
+    }
+
+    /// Whether the key has no operations.
+    pub fn is_empty(&self) -> bool {
+        self.inv.is_empty()
+    }
+}
+
+impl Columns {
+    /// The operations of key `k`.
+    pub fn lane(&self, k: usize) -> Lane<'_> {
+        let range = self.start[k] as usize..self.start[k + 1] as usize;
+        Lane {
+            meta: &self.keys[k],
+            events: self.events[k],
+            inv: &self.inv[range.clone()],
+            ret: &self.ret[range.clone()],
+            kind: &self.kind[range.clone()],
+            a: &self.a[range.clone()],
+            b: &self.b[range],
+        }
+    }
+
+    /// The operation of the source that is operation `i` of key `k`.
+    pub fn row(&self, k: usize, i: usize) -> u32 {
+        let at = self.start[k] as usize + i;
+        self.row.get(at).copied().unwrap_or(at as u32)
+    }
+
+    /// Number of operations over all keys.
+    pub fn len(&self) -> usize {
+        self.inv.len()
+    }
+
+    /// Whether there is nothing to check.
+    pub fn is_empty(&self) -> bool {
+        self.inv.is_empty()
+    }
+}
+
+/// Collects operations in the order of their invocation and completions as they happen, for any number of keys.
+#[derive(Debug, Default)]
+pub struct Builder {
+    keys: Vec<KeyMeta>,
+    events: Vec<u32>,
+    count: Vec<u32>,
+    key: Vec<u32>,
+    inv: Vec<u32>,
+    ret: Vec<u32>,
+    kind: Vec<Option<Kind>>,
+    a: Vec<Token>,
+    b: Vec<Token>,
+}
+
+impl Builder {
+    /// A builder with room for `operations` operations.
+    pub fn with_capacity(operations: usize) -> Self {
+        Builder {
+            key: Vec::with_capacity(operations),
+            inv: Vec::with_capacity(operations),
+            ret: Vec::with_capacity(operations),
+            kind: Vec::with_capacity(operations),
+            a: Vec::with_capacity(operations),
+            b: Vec::with_capacity(operations),
+            ..Builder::default()
+        }
+    }
+
+    /// Adds a key; keys are numbered from 0.
+    pub fn key(&mut self, meta: KeyMeta) -> u32 {
+        self.keys.push(meta);
+        self.events.push(0);
+        self.count.push(0);
+        (self.keys.len() - 1) as u32
+    }
+
+    /// What is known of a key.
+    pub fn meta(&mut self, key: u32) -> &mut KeyMeta {
+        &mut self.keys[key as usize]
+    }
+
+    /// Number of keys so far.
+    pub fn keys(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Number of operations so far.
+    pub fn operations(&self) -> usize {
+        self.inv.len()
+    }
+
+    /// Arguments of an operation.
+    pub fn arguments(&self, operation: u32) -> (Token, Token) {
+        (self.a[operation as usize], self.b[operation as usize])
+    }
+
+    /// The key of an operation.
+    pub fn key_of(&self, operation: u32) -> u32 {
+        self.key[operation as usize]
+    }
+
+    /// An invocation. Until it is completed the operation's outcome is unknown; `kind: None` is an operation that
+    /// says nothing unless it completes, such as a read.
+    #[inline]
+    pub fn invoke(&mut self, key: u32, kind: Option<Kind>, a: Token, b: Token) -> u32 {
+        let k = key as usize;
+        self.events[k] += 1;
+        self.count[k] += 1;
+        self.key.push(key);
+        self.inv.push(self.events[k]);
+        self.ret.push(OPEN);
+        self.kind.push(kind);
+        self.a.push(a);
+        self.b.push(b);
+        (self.inv.len() - 1) as u32
+    }
+
+    /// The operation took effect before now.
+    #[inline]
+    pub fn complete(&mut self, operation: u32, kind: Kind, a: Token, b: Token) {
+        let i = operation as usize;
+        let k = self.key[i] as usize;
+        self.events[k] += 1;
+        self.ret[i] = self.events[k];
+        self.kind[i] = Some(kind);
+        self.a[i] = a;
+        self.b[i] = b;
+    }
+
+    /// The operation certainly did not happen.
+    #[inline]
+    pub fn abort(&mut self, operation: u32) {
+        let i = operation as usize;
+        self.kind[i] = match self.kind[i] {
+            Some(Kind::Write) => Some(Kind::Aborted),
+            Some(Kind::Cas) => {
+                self.a[i] = self.b[i];
+                Some(Kind::Aborted)
+            }
+            Some(Kind::Append) => Some(Kind::Aborted),
+            Some(Kind::Read | Kind::ReadList | Kind::NotEqual | Kind::Aborted) | None => None,
+        };
+    }
+
+    /// Groups the operations by key and drops those that say nothing.
+    pub fn finish(self) -> Columns {
+        let said = self.kind.iter().filter(|k| k.is_some()).count();
+        if self.keys.len() == 1 && said == self.kind.len() {
+            return self.single();
+        }
+        let start = self.starts();
+        let mut next = start.clone();
+        let mut place = vec![u32::MAX; self.key.len()];
+        for (i, kind) in self.kind.iter().enumerate() {
+            if kind.is_some() {
+                let slot = &mut next[self.key[i] as usize];
+                place[i] = *slot;
+                *slot += 1;
+            }
+        }
+        let mut columns = Columns { keys: self.keys, start, events: self.events, ..Columns::default() };
+        let mut row = vec![0; said];
+        let mut kind = vec![Kind::Read; said];
+        for (i, &at) in place.iter().enumerate() {
+            if let Some(k) = self.kind[i] {
+                row[at as usize] = i as u32;
+                kind[at as usize] = k;
+            }
+        }
+        drop(self.kind);
+        drop(self.key);
+        columns.row = row;
+        columns.kind = kind;
+        columns.inv = scatter(self.inv, &place, said);
+        columns.ret = scatter(self.ret, &place, said);
+        columns.a = scatter(self.a, &place, said);
+        columns.b = scatter(self.b, &place, said);
+        columns
+    }
+
+    fn starts(&self) -> Vec<u32> {
+        let mut count = vec![0u32; self.keys.len() + 1];
+        for (key, kind) in self.key.iter().zip(&self.kind) {
+            count[*key as usize + 1] += u32::from(kind.is_some());
+        }
+        for k in 1..count.len() {
+            count[k] += count[k - 1];
+        }
+        count
+    }
+
+    /// One key and nothing to drop: the columns are there already.
+    fn single(self) -> Columns {
+        Columns {
+            start: vec![0, self.inv.len() as u32],
+            keys: self.keys,
+            events: self.events,
+            inv: self.inv,
+            ret: self.ret,
+            kind: self.kind.into_iter().flatten().collect(),
+            a: self.a,
+            b: self.b,
+            ..Columns::default()
+        }
+    }
+}
+
+/// Moves a column to its places; the old one is freed on the way out, so that at most one column exists twice.
+fn scatter(column: Vec<u32>, place: &[u32], said: usize) -> Vec<u32> {
+    let mut out = vec![0; said];
+    for (value, &at) in column.iter().zip(place) {
+        if at != u32::MAX {
+            out[at as usize] = *value;
+        }
+    }
+    out
+}
+
+/// Gives tokens to values that are not small integers. Two values get one token exactly if they are equal.
+#[derive(Debug, Default)]
+pub struct Interner {
+    /// Open addressing over `entries`; 0 is empty, else index + 1.
+    table: Vec<u32>,
+    entries: Vec<(u64, Interned)>,
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Interned {
+    Integer(u64),
+    Text { from: u32, to: u32 },
+}
+
+impl Interner {
+    /// The token of an integer.
+    #[inline]
+    pub fn integer(&mut self, value: u64) -> Token {
+        if value < u64::from(INTERNED - 1) { value as u32 + 1 } else { self.large(value) }
+    }
+
+    /// The token of a string.
+    pub fn text(&mut self, value: &[u8]) -> Token {
+        let hash = hash_bytes(value);
+        if let Some(found) = self.find(hash, |bytes, e| match e {
+            Interned::Text { from, to } => &bytes[*from as usize..*to as usize] == value,
+            Interned::Integer(_) => false,
+        }) {
+            return found;
+        }
+        let from = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(value);
+        self.insert(hash, Interned::Text { from, to: self.bytes.len() as u32 })
+    }
+
+    /// The bytes of a token that [`Interner::text`] gave out; empty for any other.
+    pub fn bytes_of(&self, token: Token) -> &[u8] {
+        match token.checked_sub(INTERNED).and_then(|i| self.entries.get(i as usize)) {
+            Some((_, Interned::Text { from, to })) => &self.bytes[*from as usize..*to as usize],
+            _ => &[],
+        }
+    }
+
+    #[cold]
+    fn large(&mut self, value: u64) -> Token {
+        let hash = mix(value);
+        self.find(hash, |_, e| matches!(e, Interned::Integer(v) if *v == value))
+            .unwrap_or_else(|| self.insert(hash, Interned::Integer(value)))
+    }
+
+    fn find(&self, hash: u64, same: impl Fn(&[u8], &Interned) -> bool) -> Option<Token> {
+        let mask = self.table.len().checked_sub(1)?;
+        let mut at = hash as usize & mask;
+        while self.table[at] != 0 {
+            let index = self.table[at] - 1;
+            let (h, entry) = &self.entries[index as usize];
+            if *h == hash && same(&self.bytes, entry) {
+                return Some(INTERNED + index);
+            }
+            at = (at + 1) & mask;
+        }
+        None
+    }
+
+    fn insert(&mut self, hash: u64, entry: Interned) -> Token {
+        if self.table.len() < 2 * (self.entries.len() + 1) {
+            self.grow();
+        }
+        self.entries.push((hash, entry));
+        let index = self.entries.len() as u32;
+        let mask = self.table.len() - 1;
+        let mut at = hash as usize & mask;
+        while self.table[at] != 0 {
+            at = (at + 1) & mask;
+        }
+        self.table[at] = index;
+        INTERNED + index - 1
+    }
+
+    fn grow(&mut self) {
+        let size = (self.table.len() * 2).max(64);
+        self.table = vec![0; size];
+        for (index, (hash, _)) in self.entries.iter().enumerate() {
+            let mut at = *hash as usize & (size - 1);
+            while self.table[at] != 0 {
+                at = (at + 1) & (size - 1);
+            }
+            self.table[at] = index as u32 + 1;
+        }
+    }
+}
+
+/// A well-mixed permutation of 64 bits (the finaliser of SplitMix64, Steele, Lea and Flood 2014).
+#[inline]
+pub(crate) fn mix(value: u64) -> u64 {
+    let z = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// A hash of a string, eight bytes at a time.
+pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
+    let mut hash = bytes.len() as u64;
+    for chunk in bytes.chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        hash = mix(hash ^ u64::from_le_bytes(word));
+    }
+    hash
+}

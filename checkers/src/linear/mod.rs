@@ -1,0 +1,331 @@
+//! Linearizability of a history, key by key.
+//!
+//! A history is linearizable if every operation can be given one instant between its invocation and its completion such
+//! that, in the order of these instants, every result is what a single correct object would have returned. Keys are
+//! judged apart from each other, which loses nothing (Herlihy and Wing 1990: linearizability is local).
+//!
+//! For each key the cheapest sufficient method is chosen:
+//! 1. [`zones`]: registers whose written values are unique, compare-and-set and unknown outcomes included: linear time;
+//! 2. [`versions`]: append-only lists with unique elements: linear time;
+//! 3. [`negative`]: unique values and refused compare-and-sets that did not tell the value: two tactics, then search;
+//! 4. [`search`]: everything else, within a budget of steps that keys share fairly: every key that needs a search gets a
+//!    small allotment first, then four times as much, so that a hopeless key does not starve an easy one.
+//!
+//! The verdict is [`Overall::Holds`], [`Overall::Violated`] with a few operations that prove it, or
+//! [`Overall::Unknown`] with the budget spent. It depends on the history and the options, never on time or threads.
+
+pub mod columns;
+mod explain;
+mod from_records;
+mod negative;
+mod report;
+mod search;
+mod source;
+mod versions;
+mod zones;
+
+pub use report::{
+    Class, CoreOperation, Described, Evidence, KeyReport, Method, Overall, Report, Source, Statistics,
+    Verdict,
+};
+
+use crate::record::History;
+use columns::{Columns, Kind, Lane};
+use report::Finding;
+use search::machine::{Content, Growing, Register};
+use search::{Found, Problem};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How to check.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Steps all searches of a history may take together. The linear rules cost no steps.
+    pub budget_steps: u64,
+    /// Threads to spread the keys over. The verdict does not depend on it.
+    pub threads: usize,
+}
+
+impl Default for Options {
+    /// 50 million steps (some ten seconds in the worst case), one thread.
+    fn default() -> Self {
+        Options { budget_steps: 50_000_000, threads: 1 }
+    }
+}
+
+/// Judges the workload's operations of a run.
+///
+/// ```
+/// use firedrill_checkers::{linear, record::History};
+/// let report = linear::check_history(&History::default(), &linear::Options::default());
+/// assert_eq!(report.verdict, linear::Overall::Holds);
+/// ```
+pub fn check_history(history: &History, options: &Options) -> Report {
+    check_columns(&from_records::columns(history), history, options)
+}
+
+/// The workload's operations of a run as columns, for those who check more than once.
+pub fn columns_of(history: &History) -> Columns {
+    from_records::columns(history)
+}
+
+/// Judges columns; `source` tells what the operations were, should some of them be evidence.
+pub fn check_columns(columns: &Columns, source: &dyn Source, options: &Options) -> Report {
+    let outcomes = decide(columns, options);
+    let keys =
+        outcomes.into_iter().enumerate().map(|(k, outcome)| outcome.report(columns, k, source)).collect();
+    Report::new(keys)
+}
+
+/// The verdict alone.
+pub fn verdict(columns: &Columns, options: &Options) -> Overall {
+    let outcomes = decide(columns, options);
+    let any = |f: fn(&State) -> bool| outcomes.iter().any(|o| f(&o.state));
+    if any(|s| matches!(s, State::Violated(_))) {
+        Overall::Violated
+    } else if any(|s| matches!(s, State::Unknown { .. })) {
+        Overall::Unknown
+    } else {
+        Overall::Holds
+    }
+}
+
+/// What is known of a key while it is being decided.
+#[derive(Debug)]
+struct Outcome {
+    state: State,
+    method: Method,
+    steps: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Holds,
+    Violated(Finding),
+    Unknown { furthest: Option<usize>, given_up: bool },
+}
+
+impl Outcome {
+    fn linear(state: State, method: Method) -> Outcome {
+        Outcome { state, method, steps: 0 }
+    }
+
+    fn report(self, columns: &Columns, k: usize, source: &dyn Source) -> KeyReport {
+        let row = |i: usize| columns.row(k, i);
+        let verdict = match self.state {
+            State::Holds => Verdict::Holds,
+            State::Violated(finding) => Verdict::Violated(Box::new(evidence(columns, k, finding, source))),
+            State::Unknown { furthest, given_up } => Verdict::Unknown {
+                budget_steps: self.steps,
+                given_up,
+                furthest: furthest.and_then(|i| source.describe(&[row(i)]).pop()),
+            },
+        };
+        KeyReport {
+            key: columns.keys[k].name.clone(),
+            operations: columns.lane(k).len() as u32,
+            method: self.method,
+            steps: self.steps,
+            verdict,
+        }
+    }
+}
+
+fn evidence(columns: &Columns, k: usize, finding: Finding, source: &dyn Source) -> Evidence {
+    let rows: Vec<u32> = finding.core.iter().map(|(i, _)| columns.row(k, *i)).collect();
+    let described = source.describe(&rows);
+    let at = |i: usize| finding.core.iter().position(|c| c.0 == i).map(|n| &described[n]);
+    let staleness_ms = finding.staleness.and_then(|(from, to)| {
+        let (from, to) = (at(from)?.completed_ms?, at(to)?.invoked_ms?);
+        Some(to - from)
+    });
+    let core = rows
+        .iter()
+        .zip(&described)
+        .zip(finding.core)
+        .map(|((&row, operation), (_, part))| CoreOperation { operation: operation.clone(), part, row })
+        .collect();
+    Evidence {
+        class: finding.class,
+        name: finding.class.name(),
+        summary: finding.summary,
+        staleness_ms,
+        core,
+    }
+}
+
+/// Decides all keys: by the linear rules first, then by search in rounds.
+fn decide(columns: &Columns, options: &Options) -> Vec<Outcome> {
+    let keys: Vec<usize> = (0..columns.keys.len()).collect();
+    let mut outcomes = spread(&keys, options.threads, zones::Scratch::default, |scratch, k| {
+        linear(columns, &columns.lane(k), scratch)
+    });
+    let mut open: Vec<usize> =
+        keys.into_iter().filter(|&k| matches!(outcomes[k].state, State::Unknown { .. })).collect();
+    open.sort_by_key(|&k| (columns.lane(k).len(), k));
+    rounds(columns, options, open, &mut outcomes);
+    outcomes
+}
+
+/// Steps every key gets in the first round.
+const FIRST_ROUND_STEPS: u64 = 1 << 10;
+
+/// Searches the open keys with growing budgets until all are decided, one is violated, or the budget is spent.
+fn rounds(columns: &Columns, options: &Options, mut open: Vec<usize>, outcomes: &mut [Outcome]) {
+    let mut left = options.budget_steps;
+    let mut each = FIRST_ROUND_STEPS;
+    let mut violated = outcomes.iter().any(|o| matches!(o.state, State::Violated(_)));
+    while !open.is_empty() && left > 0 && !violated {
+        let allotment = each.min(left / open.len() as u64).max(1);
+        let results = spread(&open, options.threads, || (), |(), k| searched(columns, k, allotment));
+        let mut still_open = Vec::new();
+        for (&k, mut outcome) in open.iter().zip(results) {
+            left = left.saturating_sub(outcome.steps);
+            outcome.steps += outcomes[k].steps;
+            violated |= matches!(outcome.state, State::Violated(_));
+            if matches!(outcome.state, State::Unknown { .. }) {
+                still_open.push(k);
+            }
+            outcomes[k] = outcome;
+        }
+        open = still_open;
+        each = each.saturating_mul(4);
+    }
+    for k in open {
+        if let State::Unknown { given_up, .. } = &mut outcomes[k].state {
+            *given_up = violated;
+        }
+    }
+}
+
+/// What the rules that need no search say of a key. `Unknown` sends it to the search.
+fn linear(columns: &Columns, lane: &Lane<'_>, scratch: &mut zones::Scratch) -> Outcome {
+    let unknown = State::Unknown { furthest: None, given_up: false };
+    if lists(lane) {
+        return match versions::check(lane) {
+            zones::Decision::Holds => Outcome::linear(State::Holds, Method::Versions),
+            zones::Decision::Violated(finding) => Outcome::linear(State::Violated(finding), Method::Versions),
+            zones::Decision::Negatives | zones::Decision::Repeated => {
+                Outcome::linear(unknown, Method::Search)
+            }
+        };
+    }
+    if columns.strings || lane.kind.contains(&Kind::Append) {
+        return Outcome::linear(unknown, Method::Search);
+    }
+    match zones::check(lane, scratch) {
+        zones::Decision::Holds => Outcome::linear(State::Holds, Method::Zones),
+        zones::Decision::Violated(finding) => Outcome::linear(State::Violated(finding), Method::Zones),
+        zones::Decision::Repeated => Outcome::linear(unknown, Method::Search),
+        zones::Decision::Negatives => match negative::check(lane, scratch) {
+            negative::Negatives::Holds => Outcome::linear(State::Holds, Method::Schedule),
+            negative::Negatives::Violated(finding) => {
+                Outcome::linear(State::Violated(finding), Method::Schedule)
+            }
+            negative::Negatives::Open => Outcome::linear(unknown, Method::Search),
+        },
+    }
+}
+
+/// Whether the key holds a list: its reads tell the whole list, element by element.
+fn lists(lane: &Lane<'_>) -> bool {
+    let reads = lane.kind.contains(&Kind::ReadList);
+    reads
+        || (lane.kind.contains(&Kind::Append)
+            && !lane.kind.contains(&Kind::Read)
+            && !lane.kind.contains(&Kind::Write))
+}
+
+/// A search of one key with a budget.
+fn searched(columns: &Columns, k: usize, budget: u64) -> Outcome {
+    let lane = columns.lane(k);
+    let answer = if columns.strings || lane.kind.iter().any(|k| matches!(k, Kind::Append | Kind::ReadList)) {
+        let (problem, mut machine) = growing(columns, &lane);
+        search::decide(&problem, &mut machine, budget)
+    } else {
+        search::decide(&Problem::new(&lane, &Register), &mut Register, budget)
+    };
+    let state = match answer.found {
+        Found::Order => State::Holds,
+        Found::Nothing { stuck } => State::Violated(no_order(&lane, stuck)),
+        Found::Exhausted { furthest } => State::Unknown { furthest: Some(furthest), given_up: false },
+    };
+    Outcome { state, method: Method::Search, steps: answer.steps }
+}
+
+/// A string or list as a problem: every argument by its content.
+fn growing(columns: &Columns, lane: &Lane<'_>) -> (Problem, Growing) {
+    let content = |token: columns::Token| match columns.values.bytes_of(token) {
+        [] => Content::of([u64::from(token) | 1 << 40].into_iter()),
+        bytes => Content::of(bytes.iter().map(|&b| u64::from(b))),
+    };
+    let mut contents = Vec::new();
+    let mut reads = Vec::new();
+    for i in 0..lane.len() {
+        match lane.kind[i] {
+            Kind::Read | Kind::Write | Kind::Append if lane.a[i] != columns::NIL => {
+                contents.push((lane.a[i], content(lane.a[i])));
+            }
+            Kind::ReadList => {
+                let shared = &lane.meta.spine[..lane.a[i] as usize];
+                let tail = lane.b[i].checked_sub(1).map_or(&[][..], |t| &lane.meta.tails[t as usize]);
+                let elements = shared.iter().chain(tail).map(|&t| u64::from(t) | 1 << 40);
+                reads.push((i, Content::of(elements)));
+            }
+            _ => {}
+        }
+    }
+    let machine = Growing::new(contents, reads.iter().map(|r| r.1).collect());
+    let mut problem = Problem::new(lane, &machine);
+    for (step, &origin) in problem.steps.iter_mut().zip(&problem.origin) {
+        if step.kind == Kind::ReadList {
+            let number = reads.partition_point(|r| r.0 < origin as usize);
+            *step = search::Step { a: number as u32, b: 0, ..*step };
+        }
+    }
+    (problem, machine)
+}
+
+/// The finding of a search: the operation no order gets past, and those it had to be reconciled with.
+fn no_order(lane: &Lane<'_>, stuck: usize) -> Finding {
+    let mut core = explain::Core::default();
+    core.add(Some(stuck), "no order of the operations gets past this one");
+    let open_with =
+        |i: &usize| *i != stuck && lane.inv[*i] < lane.ret[stuck] && lane.ret[*i] > lane.inv[stuck];
+    for i in (0..lane.len()).filter(open_with).take(explain::CORE_MAX - 1) {
+        core.add(Some(i), "was open at the same time");
+    }
+    core.finding(Class::NoOrder, "a search found that no order of the operations explains all results")
+}
+
+/// Runs `work` on every item, on several threads if wanted; results stand in the order of the items.
+fn spread<S, T: Send>(
+    items: &[usize],
+    threads: usize,
+    scratch: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize) -> T + Sync,
+) -> Vec<T> {
+    if threads <= 1 || items.len() <= 1 {
+        let mut own = scratch();
+        return items.iter().map(|&item| work(&mut own, item)).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::with_capacity(items.len()));
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(items.len()) {
+            scope.spawn(|| {
+                let mut own = scratch();
+                let mut done = Vec::new();
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(&item) = items.get(at) else { break };
+                    done.push((at, work(&mut own, item)));
+                }
+                results.lock().expect("no worker panics while it holds the lock").extend(done);
+            });
+        }
+    });
+    let mut results = results.into_inner().expect("no worker panics while it holds the lock");
+    results.sort_unstable_by_key(|r| r.0);
+    results.into_iter().map(|r| r.1).collect()
+}

@@ -1,0 +1,319 @@
+//! Depth-first search for an order.
+//!
+//! A configuration is the set of operations placed so far, the number used of each class of unknown ones, and the state.
+//! Operations that have not been placed stand in a linked list of their events in order of time; those invoked before
+//! the first completion in the list may come next. Placing one takes its two events out, going back puts them in again.
+//! Configurations that were met before are not entered twice; they are remembered by a 128-bit fingerprint, kept up to
+//! date in constant time a step.
+//!
+//! An operation that cannot change the state (a read, a refused compare-and-set) is placed as soon as it is possible and
+//! never reconsidered: whatever order could follow without it can follow with it. This is *not* true of a write of the
+//! value that is already there, which an order may need later.
+
+use super::super::columns::mix;
+use super::machine::Machine;
+use super::{Answer, Found, Problem, Step};
+
+/// Configurations remembered at most: half a gigabyte with the table's slack.
+const MEMORY_MAX: usize = 1 << 24;
+
+/// Set in an event's owner if it is the completion.
+const RETURN: u32 = 1 << 31;
+
+/// Set in a move if it uses a class of unknown operations.
+const CLASS: u32 = 1 << 31;
+
+/// The move of the root, which placed nothing.
+const ROOT: u32 = u32::MAX;
+
+/// Searches for an order, up to this number of steps.
+pub(in super::super) fn search(problem: &Problem, machine: &mut impl Machine, budget: u64) -> Answer {
+    Depth::new(problem, machine).run(budget)
+}
+
+struct Frame {
+    /// What was placed to get here: an operation, a class, or nothing.
+    entered_by: u32,
+    /// The state before that.
+    before: u32,
+    /// How many eager operations had been placed before that.
+    eager_from: u32,
+    /// Where to look for the next candidate: an event, or from [`CLASS`] on a class.
+    cursor: u32,
+}
+
+struct Depth<'a, M> {
+    problem: &'a Problem,
+    machine: &'a mut M,
+    /// Linked list over positions; 0 is the head, `end` the tail.
+    next: Vec<u32>,
+    prev: Vec<u32>,
+    owner: Vec<u32>,
+    end: u32,
+    used: Vec<u32>,
+    state: u32,
+    fingerprint: u128,
+    visited: super::table::Fingerprints,
+    frames: Vec<Frame>,
+    eager: Vec<u32>,
+    /// Operations that are open and cannot come next; a buffer.
+    blocked: Vec<Step>,
+    placed: usize,
+    furthest: (usize, u32),
+}
+
+impl<'a, M: Machine> Depth<'a, M> {
+    fn new(problem: &'a Problem, machine: &'a mut M) -> Self {
+        let end = problem.events + 1;
+        let mut owner = vec![u32::MAX; end as usize + 1];
+        for (i, (&inv, &ret)) in problem.inv.iter().zip(&problem.ret).enumerate() {
+            owner[inv as usize] = i as u32;
+            owner[ret as usize] = i as u32 | RETURN;
+        }
+        let (mut next, mut prev) = (vec![0; end as usize + 1], vec![0; end as usize + 1]);
+        let mut last = 0;
+        for at in 1..=end {
+            if at == end || owner[at as usize] != u32::MAX {
+                next[last as usize] = at;
+                prev[at as usize] = last;
+                last = at;
+            }
+        }
+        let state = machine.initial();
+        Depth {
+            problem,
+            machine,
+            next,
+            prev,
+            owner,
+            end,
+            used: vec![0; problem.classes.len()],
+            state,
+            fingerprint: state_print(state),
+            visited: super::table::Fingerprints::new(),
+            frames: Vec::new(),
+            eager: Vec::new(),
+            blocked: Vec::new(),
+            placed: 0,
+            furthest: (0, 0),
+        }
+    }
+
+    fn run(mut self, budget: u64) -> Answer {
+        let mut steps = 0;
+        self.enter(ROOT, self.state);
+        loop {
+            if self.next[0] == self.end {
+                return Answer { found: Found::Order, steps };
+            }
+            steps += 1;
+            if steps > budget || self.visited.len() >= MEMORY_MAX {
+                return Answer { found: Found::Exhausted { furthest: self.stuck() }, steps };
+            }
+            if !self.advance() && !self.retreat() {
+                return Answer { found: Found::Nothing { stuck: self.stuck() }, steps };
+            }
+        }
+    }
+
+    fn stuck(&self) -> usize {
+        self.problem.origin.get(self.furthest.1 as usize).map_or(0, |&o| o as usize)
+    }
+
+    /// Goes to the next configuration that can be reached from the top frame and is new.
+    fn advance(&mut self) -> bool {
+        let top = self.frames.len() - 1;
+        let mut cursor = self.frames[top].cursor;
+        while cursor & CLASS == 0 {
+            let owner = self.owner[cursor as usize];
+            if owner & RETURN != 0 {
+                self.note(owner & !RETURN);
+                cursor = CLASS;
+                break;
+            }
+            let at = cursor;
+            cursor = self.next[at as usize];
+            let step = self.problem.steps[owner as usize];
+            if self.machine.observes(step) {
+                continue;
+            }
+            if let Some(after) = self.machine.step(self.state, step) {
+                self.frames[top].cursor = cursor;
+                let before = self.state;
+                self.place(owner);
+                self.set_state(after);
+                if self.enter(owner, before) {
+                    return true;
+                }
+            }
+        }
+        self.advance_by_class(top, cursor & !CLASS)
+    }
+
+    /// The same with unknown operations, from this class on.
+    fn advance_by_class(&mut self, top: usize, from: u32) -> bool {
+        if from as usize >= self.used.len() {
+            return false;
+        }
+        let bound = self.first_return();
+        self.find_blocked(bound);
+        for c in from..self.used.len() as u32 {
+            if !self.available(c as usize, bound) {
+                continue;
+            }
+            let step = self.problem.classes[c as usize].step;
+            if !self.machine.could_help(self.state, step, &self.blocked) {
+                continue;
+            }
+            if let Some(after) = self.machine.step(self.state, step) {
+                self.frames[top].cursor = CLASS | (c + 1);
+                let before = self.state;
+                self.count(c as usize, 1);
+                self.set_state(after);
+                if self.enter(CLASS | c, before) {
+                    return true;
+                }
+                self.find_blocked(bound);
+            }
+        }
+        self.frames[top].cursor = CLASS | self.used.len() as u32;
+        false
+    }
+
+    /// Takes back the top frame; false if it was the root.
+    fn retreat(&mut self) -> bool {
+        let frame = self.frames.pop().expect("the root is never popped twice");
+        self.undo(frame.entered_by, frame.before, frame.eager_from);
+        !self.frames.is_empty()
+    }
+
+    /// Places what is eager after a move and pushes the frame, or takes the move back if the configuration is known.
+    fn enter(&mut self, entered_by: u32, before: u32) -> bool {
+        let eager_from = self.eager.len() as u32;
+        self.place_eager();
+        if !self.visited.insert(self.fingerprint) {
+            self.undo(entered_by, before, eager_from);
+            return false;
+        }
+        self.frames.push(Frame { entered_by, before, eager_from, cursor: self.next[0] });
+        true
+    }
+
+    fn undo(&mut self, entered_by: u32, before: u32, eager_from: u32) {
+        while self.eager.len() > eager_from as usize {
+            let op = self.eager.pop().expect("just counted");
+            self.unplace(op);
+        }
+        self.set_state(before);
+        match entered_by {
+            ROOT => {}
+            c if c & CLASS != 0 => self.count((c & !CLASS) as usize, -1),
+            op => self.unplace(op),
+        }
+    }
+
+    fn place_eager(&mut self) {
+        let mut at = self.next[0];
+        while at != self.end && self.owner[at as usize] & RETURN == 0 {
+            let op = self.owner[at as usize];
+            let step = self.problem.steps[op as usize];
+            let following = self.next[at as usize];
+            if self.machine.observes(step) && self.machine.step(self.state, step).is_some() {
+                // Its completion may be what follows.
+                let skip = following == self.problem.ret[op as usize];
+                let after = if skip { self.next[following as usize] } else { following };
+                self.place(op);
+                self.eager.push(op);
+                at = after;
+            } else {
+                at = following;
+            }
+        }
+    }
+
+    fn place(&mut self, op: u32) {
+        for at in [self.problem.inv[op as usize], self.problem.ret[op as usize]] {
+            let (p, n) = (self.prev[at as usize], self.next[at as usize]);
+            self.next[p as usize] = n;
+            self.prev[n as usize] = p;
+        }
+        self.fingerprint ^= operation_print(op);
+        self.placed += 1;
+    }
+
+    fn unplace(&mut self, op: u32) {
+        for at in [self.problem.ret[op as usize], self.problem.inv[op as usize]] {
+            let (p, n) = (self.prev[at as usize], self.next[at as usize]);
+            self.next[p as usize] = at;
+            self.prev[n as usize] = at;
+        }
+        self.fingerprint ^= operation_print(op);
+        self.placed -= 1;
+    }
+
+    fn count(&mut self, class: usize, by: i32) {
+        self.fingerprint ^= class_print(class, self.used[class]);
+        self.used[class] = self.used[class].wrapping_add_signed(by);
+        self.fingerprint ^= class_print(class, self.used[class]);
+    }
+
+    fn set_state(&mut self, state: u32) {
+        self.fingerprint ^= state_print(self.state) ^ state_print(state);
+        self.state = state;
+    }
+
+    fn note(&mut self, op: u32) {
+        if self.placed >= self.furthest.0 {
+            self.furthest = (self.placed, op);
+        }
+    }
+
+    fn first_return(&self) -> u32 {
+        let mut at = self.next[0];
+        while at != self.end && self.owner[at as usize] & RETURN == 0 {
+            at = self.next[at as usize];
+        }
+        at
+    }
+
+    fn available(&self, class: usize, bound: u32) -> bool {
+        self.problem.classes[class].inv.get(self.used[class] as usize).is_some_and(|&inv| inv < bound)
+    }
+
+    /// What could come next but for the state, and the unknown operations that might follow another unknown one.
+    fn find_blocked(&mut self, bound: u32) {
+        self.blocked.clear();
+        let mut at = self.next[0];
+        while at != bound {
+            let step = self.problem.steps[self.owner[at as usize] as usize];
+            if self.machine.step(self.state, step).is_none() {
+                self.blocked.push(step);
+            }
+            at = self.next[at as usize];
+        }
+        for c in 0..self.used.len() {
+            let step = self.problem.classes[c].step;
+            if self.available(c, bound) && self.machine.step(self.state, step).is_none() {
+                self.blocked.push(step);
+            }
+        }
+    }
+}
+
+fn print(kind: u64, value: u64) -> u128 {
+    let low = mix(value ^ (kind << 56));
+    let high = mix(value.rotate_left(32) ^ (kind + 7).wrapping_mul(0xA076_1D64_78BD_642F));
+    u128::from(high) << 64 | u128::from(low)
+}
+
+fn operation_print(op: u32) -> u128 {
+    print(1, u64::from(op))
+}
+
+fn state_print(state: u32) -> u128 {
+    print(2, u64::from(state))
+}
+
+fn class_print(class: usize, used: u32) -> u128 {
+    if used == 0 { 0 } else { print(3, (class as u64) << 32 | u64::from(used)) }
+}

@@ -1,0 +1,245 @@
+//! What operations do to a state, with states as small numbers.
+
+use super::super::columns::{Kind, NIL, Token, mix};
+use super::Step;
+use std::collections::BTreeMap;
+
+/// A sequential object. States are numbers that the machine gives out; equal states have equal numbers.
+pub(in super::super) trait Machine {
+    /// The state before the first operation.
+    fn initial(&self) -> u32;
+
+    /// The state after the step, or `None` if it cannot happen in this state with this result.
+    fn step(&mut self, state: u32, step: Step) -> Option<u32>;
+
+    /// Whether the step leaves every state as it is.
+    fn observes(&self, step: Step) -> bool;
+
+    /// Whether an unknown operation of this form can make any difference to the history.
+    fn could_matter(&self, _step: Step) -> bool {
+        true
+    }
+
+    /// Whether, in this state, an unknown `step` can help an operation that is open and cannot happen now. Must not be
+    /// narrower than the truth; the default is no opinion.
+    fn could_help(&self, _state: u32, _step: Step, _blocked: &[Step]) -> bool {
+        true
+    }
+}
+
+/// A register: read, write, compare-and-set. Its state is its value.
+#[derive(Debug, Default)]
+pub(in super::super) struct Register;
+
+impl Machine for Register {
+    fn initial(&self) -> u32 {
+        NIL
+    }
+
+    #[inline]
+    fn step(&mut self, state: u32, step: Step) -> Option<u32> {
+        match step.kind {
+            Kind::Read => (state == step.a).then_some(state),
+            Kind::Write => Some(step.a),
+            Kind::Cas => (state == step.a).then_some(step.b),
+            Kind::NotEqual => (state != step.a).then_some(state),
+            Kind::Append | Kind::ReadList | Kind::Aborted => None,
+        }
+    }
+
+    #[inline]
+    fn observes(&self, step: Step) -> bool {
+        match step.kind {
+            Kind::Read | Kind::NotEqual => true,
+            Kind::Cas => step.a == step.b,
+            Kind::Write | Kind::Append | Kind::ReadList | Kind::Aborted => false,
+        }
+    }
+
+    /// In any order an unknown write can be left out unless the next operation sees its value (or sees that the value
+    /// before is gone), and the same holds of an unknown compare-and-set.
+    fn could_help(&self, state: u32, step: Step, blocked: &[Step]) -> bool {
+        match step.kind {
+            Kind::Write if step.a == state => false,
+            Kind::Write => blocked.iter().any(|b| match b.kind {
+                Kind::NotEqual => b.a == state && b.a != step.a,
+                _ => b.a == step.a,
+            }),
+            Kind::Cas => step.a == state,
+            _ => false,
+        }
+    }
+}
+
+/// A list or a string: get, put, append. States are numbered as they appear; two are equal if their contents are, which
+/// is decided by length and two polynomial hashes modulo 2^61 - 1, so no content is ever built.
+#[derive(Debug)]
+pub(in super::super) struct Growing {
+    /// Content of each state.
+    states: Vec<Content>,
+    numbers: BTreeMap<Content, u32>,
+    /// (state, token) -> state after the append.
+    appended: Memo,
+    /// Content of each token that occurs, sorted.
+    contents: Vec<(Token, Content)>,
+    /// Content that each [`Kind::ReadList`] saw, by its first argument.
+    reads: Vec<Content>,
+}
+
+/// A string by its length and hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in super::super) struct Content {
+    hash: [u64; 2],
+    /// Base to the power of the length.
+    power: [u64; 2],
+    length: u64,
+}
+
+const MODULUS: u64 = (1 << 61) - 1;
+const BASES: [u64; 2] = [0x1234_5678_9ABC_DEF1 % MODULUS, 0x0FED_CBA9_8765_4321 % MODULUS];
+
+fn multiply(a: u64, b: u64) -> u64 {
+    let wide = u128::from(a) * u128::from(b);
+    let sum = (wide as u64 & MODULUS) + (wide >> 61) as u64;
+    if sum >= MODULUS { sum - MODULUS } else { sum }
+}
+
+impl Content {
+    /// Nothing.
+    pub const EMPTY: Content = Content { hash: [0; 2], power: [1; 2], length: 0 };
+
+    /// One more symbol.
+    pub fn push(&mut self, symbol: u64) {
+        for (i, base) in BASES.iter().enumerate() {
+            self.hash[i] = (multiply(self.hash[i], *base) + symbol % MODULUS + 1) % MODULUS;
+            self.power[i] = multiply(self.power[i], *base);
+        }
+        self.length += 1;
+    }
+
+    /// A whole string.
+    pub fn of(symbols: impl Iterator<Item = u64>) -> Content {
+        let mut content = Content::EMPTY;
+        symbols.for_each(|s| content.push(s));
+        content
+    }
+
+    fn then(&self, next: &Content) -> Content {
+        let mut joined = *self;
+        for i in 0..2 {
+            joined.hash[i] = (multiply(self.hash[i], next.power[i]) + next.hash[i]) % MODULUS;
+            joined.power[i] = multiply(self.power[i], next.power[i]);
+        }
+        joined.length += next.length;
+        joined
+    }
+}
+
+impl Growing {
+    /// A machine for operations whose arguments mean these contents, and for reads of these lists. [`NIL`] is nothing.
+    pub fn new(mut contents: Vec<(Token, Content)>, reads: Vec<Content>) -> Self {
+        contents.push((NIL, Content::EMPTY));
+        contents.sort_unstable_by_key(|c| c.0);
+        contents.dedup_by_key(|c| c.0);
+        let mut machine = Growing {
+            states: Vec::new(),
+            numbers: BTreeMap::new(),
+            appended: Memo::default(),
+            contents,
+            reads,
+        };
+        machine.number(Content::EMPTY);
+        machine
+    }
+
+    /// The state with this content.
+    fn number(&mut self, content: Content) -> u32 {
+        let next = self.states.len() as u32;
+        let number = *self.numbers.entry(content).or_insert(next);
+        if number == next {
+            self.states.push(content);
+        }
+        number
+    }
+
+    fn content(&self, token: Token) -> &Content {
+        let at = self.contents.binary_search_by_key(&token, |c| c.0).expect("every argument has a content");
+        &self.contents[at].1
+    }
+}
+
+impl Machine for Growing {
+    fn initial(&self) -> u32 {
+        0
+    }
+
+    fn step(&mut self, state: u32, step: Step) -> Option<u32> {
+        match step.kind {
+            Kind::Read => (self.states[state as usize] == *self.content(step.a)).then_some(state),
+            Kind::ReadList => (self.states[state as usize] == self.reads[step.a as usize]).then_some(state),
+            Kind::Write => Some(self.number(*self.content(step.a))),
+            Kind::Append => {
+                if let Some(after) = self.appended.get(state, step.a) {
+                    return Some(after);
+                }
+                let content = self.states[state as usize].then(self.content(step.a));
+                let after = self.number(content);
+                self.appended.insert(state, step.a, after);
+                Some(after)
+            }
+            Kind::Cas | Kind::NotEqual | Kind::Aborted => None,
+        }
+    }
+
+    fn observes(&self, step: Step) -> bool {
+        matches!(step.kind, Kind::Read | Kind::ReadList)
+    }
+}
+
+/// A map from two numbers to one, by open addressing.
+#[derive(Debug, Default)]
+struct Memo {
+    places: Vec<(u64, u32)>,
+    count: usize,
+}
+
+impl Memo {
+    fn get(&self, state: u32, token: Token) -> Option<u32> {
+        let key = Self::key(state, token);
+        let mask = self.places.len().checked_sub(1)?;
+        let mut at = mix(key) as usize & mask;
+        while self.places[at].0 != 0 {
+            if self.places[at].0 == key {
+                return Some(self.places[at].1);
+            }
+            at = (at + 1) & mask;
+        }
+        None
+    }
+
+    fn insert(&mut self, state: u32, token: Token, value: u32) {
+        if self.count * 2 >= self.places.len() {
+            let size = (self.places.len() * 2).max(64);
+            let old = std::mem::replace(&mut self.places, vec![(0, 0); size]);
+            for (key, value) in old.into_iter().filter(|p| p.0 != 0) {
+                self.place(key, value);
+            }
+        }
+        self.place(Self::key(state, token), value);
+        self.count += 1;
+    }
+
+    fn place(&mut self, key: u64, value: u32) {
+        let mask = self.places.len() - 1;
+        let mut at = mix(key) as usize & mask;
+        while self.places[at].0 != 0 {
+            at = (at + 1) & mask;
+        }
+        self.places[at] = (key, value);
+    }
+
+    /// Never 0.
+    fn key(state: u32, token: Token) -> u64 {
+        (u64::from(state) + 1) << 32 | u64::from(token)
+    }
+}

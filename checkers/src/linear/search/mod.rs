@@ -1,0 +1,144 @@
+//! The general search, for keys that the linear rules do not decide: repeated values, refused compare-and-sets that did
+//! not tell the value, strings that grow, models of the user.
+//!
+//! Two exact searches, because they are good at opposite things: [`depth`] (Wing and Gong 1993 with Lowe's memory of
+//! configurations, "Testing for linearizability", 2017) finds an order fast where there is one; [`breadth`] (Lowe's
+//! just-in-time linearization) proves fast that there is none. In front of the second stand a narrow beam, which can only
+//! say yes, and a relaxation, which can only say no. All count steps, so a budget means the same on every machine.
+//!
+//! An operation with unknown outcome never completes, so it would stay open for ever. Operations with the same effect
+//! are therefore one *class*, of which only the number used is kept: which of them was used makes no difference, and
+//! the one invoked first serves best.
+
+pub(super) mod breadth;
+pub(super) mod depth;
+pub(super) mod machine;
+mod table;
+
+use super::columns::{Kind, Lane, OPEN, Token};
+use machine::Machine;
+
+/// What a search found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// There is an order.
+    Order,
+    /// There is none; the operation that no order could get past.
+    Nothing {
+        /// Index into the lane, if there is one operation to point at.
+        stuck: usize,
+    },
+    /// The budget or the memory is used up; the operation that was hardest to get past.
+    Exhausted {
+        /// Index into the lane.
+        furthest: usize,
+    },
+}
+
+/// A search's answer and price.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer {
+    /// The answer.
+    pub found: Found,
+    /// Configurations visited.
+    pub steps: u64,
+}
+
+/// One operation as the searches see it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    /// What it does.
+    pub kind: Kind,
+    /// First argument.
+    pub a: Token,
+    /// Second argument.
+    pub b: Token,
+}
+
+/// Unknown operations with one effect, by time of invocation.
+#[derive(Clone, Debug)]
+pub(super) struct Class {
+    /// The effect.
+    pub step: Step,
+    /// When each was invoked.
+    pub inv: Vec<u32>,
+}
+
+/// A key made ready for searching.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    /// Operations with a known outcome, in order of invocation.
+    pub steps: Vec<Step>,
+    /// Their invocations.
+    pub inv: Vec<u32>,
+    /// Their completions.
+    pub ret: Vec<u32>,
+    /// Which operation of the lane each is.
+    pub origin: Vec<u32>,
+    /// The others.
+    pub classes: Vec<Class>,
+    /// Positions are `1..=events`.
+    pub events: u32,
+}
+
+impl Problem {
+    /// Splits a lane into known operations and classes of unknown ones. Unknown operations that cannot change anything
+    /// are left out.
+    pub fn new(lane: &Lane<'_>, machine: &impl Machine) -> Problem {
+        let mut problem = Problem {
+            steps: Vec::new(),
+            inv: Vec::new(),
+            ret: Vec::new(),
+            origin: Vec::new(),
+            classes: Vec::new(),
+            events: lane.events,
+        };
+        let mut unknown = Vec::new();
+        for i in 0..lane.len() {
+            let step = Step { kind: lane.kind[i], a: lane.a[i], b: lane.b[i] };
+            if step.kind == Kind::Aborted {
+                continue;
+            }
+            if lane.ret[i] != OPEN {
+                problem.steps.push(step);
+                problem.inv.push(lane.inv[i]);
+                problem.ret.push(lane.ret[i]);
+                problem.origin.push(i as u32);
+            } else if !machine.observes(step) && machine.could_matter(step) {
+                unknown.push((step, lane.inv[i]));
+            }
+        }
+        problem.classes = classes(unknown);
+        problem
+    }
+}
+
+fn classes(mut unknown: Vec<(Step, u32)>) -> Vec<Class> {
+    unknown.sort_by_key(|(s, inv)| (s.kind as u8, s.a, s.b, *inv));
+    let mut classes: Vec<Class> = Vec::new();
+    for (step, inv) in unknown {
+        match classes.last_mut() {
+            Some(c) if (c.step.kind, c.step.a, c.step.b) == (step.kind, step.a, step.b) => c.inv.push(inv),
+            _ => classes.push(Class { step, inv: vec![inv] }),
+        }
+    }
+    classes
+}
+
+/// All tiers on one key, each with this budget of steps.
+pub(super) fn decide(problem: &Problem, machine: &mut impl Machine, budget: u64) -> Answer {
+    let deep = depth::search(problem, machine, budget);
+    let mut steps = deep.steps;
+    let mut best = deep;
+    for mode in [breadth::Mode::Beam, breadth::Mode::Relaxed, breadth::Mode::Full] {
+        if !matches!(best.found, Found::Exhausted { .. }) {
+            break;
+        }
+        let Some(wide) = breadth::search(problem, machine, budget, mode) else { break };
+        steps += wide.steps;
+        if !matches!(wide.found, Found::Exhausted { .. }) {
+            best = wide;
+        }
+    }
+    Answer { found: best.found, steps }
+}
