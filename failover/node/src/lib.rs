@@ -1,1 +1,7 @@
 //! Runs a failover protocol as a real process.
+//!
+//! [`driver`] executes a node's effects over sockets, files and clocks; [`disk`] is the record format of its files.
+
+pub mod disk;
+pub mod driver;
+pub mod memory_disk;

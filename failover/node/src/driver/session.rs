@@ -1,0 +1,195 @@
+//! The bytes of one session: a reader that stops when the node is behind, and a bounded outbox that a writer empties.
+
+use super::gate::{Direction, Gate};
+use bytes::{Bytes, BytesMut};
+use firedrill_protocols::contract::{Closed, SessionId};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+/// What a session tells the driver.
+#[derive(Debug)]
+pub(super) enum SessionEvent {
+    /// Our dial succeeded.
+    Open,
+    /// Bytes from the peer.
+    Data(Bytes),
+    /// The session is over, or never began.
+    Closed(Closed),
+}
+
+/// Bytes read at once.
+const READ_CHUNK: usize = 16 << 10;
+
+/// How long a closed session may take to hand over what was sent before.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// What waits to be written. The driver fills it, the writer empties it.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    state: RefCell<OutboxState>,
+    filled: Notify,
+    closed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct OutboxState {
+    /// Pieces with the time before which they may not arrive; times never decrease.
+    pieces: VecDeque<(Instant, BytesMut)>,
+    /// Bytes not yet taken by the socket, those in the writer's hands included.
+    waiting: usize,
+    closing: bool,
+}
+
+impl Outbox {
+    /// Bytes that the peer's socket has not taken yet.
+    pub fn waiting(&self) -> usize {
+        self.state.borrow().waiting
+    }
+
+    /// Queue bytes that may not arrive before `due`.
+    pub fn push(&self, bytes: &mut BytesMut, due: Instant) {
+        let mut state = self.state.borrow_mut();
+        state.waiting += bytes.len();
+        let due = state.pieces.back().map_or(due, |last| due.max(last.0));
+        match state.pieces.back_mut() {
+            Some(last) if last.0 == due => last.1.extend_from_slice(bytes),
+            _ => state.pieces.push_back((due, bytes.split())),
+        }
+        bytes.clear();
+        self.filled.notify_one();
+    }
+
+    /// No more will be pushed: end the stream after what is there.
+    pub fn close(&self) {
+        self.state.borrow_mut().closing = true;
+        self.filled.notify_one();
+        self.closed.notify_one();
+    }
+
+    /// The next piece, or `None` once closed and empty.
+    async fn next(&self) -> Option<(Instant, BytesMut)> {
+        loop {
+            {
+                let mut state = self.state.borrow_mut();
+                if let Some(piece) = state.pieces.pop_front() {
+                    return Some(piece);
+                }
+                if state.closing {
+                    return None;
+                }
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    fn written(&self, bytes: usize) {
+        self.state.borrow_mut().waiting -= bytes;
+    }
+}
+
+/// What a session's tasks need to know of their place.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub session: SessionId,
+    pub gate: Gate,
+    /// From us to the peer.
+    pub outward: Direction,
+    pub events: mpsc::Sender<(SessionId, SessionEvent)>,
+}
+
+impl Place {
+    fn inward(&self) -> Direction {
+        (self.outward.1, self.outward.0)
+    }
+
+    pub async fn tell(&self, event: SessionEvent) {
+        // The driver is gone only when the node ends, and then nobody needs the event.
+        let _ = self.events.send((self.session, event)).await;
+    }
+}
+
+/// Serve an open stream until either side ends it.
+pub(super) async fn serve<T: AsyncRead + AsyncWrite>(stream: T, outbox: Rc<Outbox>, place: Place) {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let ended = tokio::select! {
+        biased;
+        result = write_all(&mut writer, &outbox, &place) => Some(result),
+        why = read_all(&mut reader, &place) => {
+            place.tell(SessionEvent::Closed(why)).await;
+            None
+        }
+        () = linger(&outbox, &place) => None,
+    };
+    match ended {
+        // We closed: wait for the peer to take it, for closing with unread input destroys what was sent.
+        Some(Ok(())) => {
+            let _ = tokio::time::timeout(LINGER, drain(&mut reader)).await;
+        }
+        Some(Err(error)) => place.tell(SessionEvent::Closed(reason(&error))).await,
+        None => {}
+    }
+}
+
+/// The end of patience with a peer that does not take what was sent before the close. A cut does not count against it.
+async fn linger(outbox: &Outbox, place: &Place) {
+    outbox.closed.notified().await;
+    place.gate.pass(place.outward).await;
+    tokio::time::sleep(LINGER).await;
+}
+
+/// Write pieces as they come due; `Ok` after the node closed the session and all is written.
+async fn write_all<T: AsyncWrite>(
+    writer: &mut WriteHalf<T>,
+    outbox: &Outbox,
+    place: &Place,
+) -> io::Result<()> {
+    while let Some((due, piece)) = outbox.next().await {
+        if due > Instant::now() {
+            tokio::time::sleep_until(due).await;
+        }
+        place.gate.pass(place.outward).await;
+        writer.write_all(&piece).await?;
+        outbox.written(piece.len());
+    }
+    // The end of the stream is held by a cut like data.
+    place.gate.pass(place.outward).await;
+    writer.shutdown().await
+}
+
+/// Hand over what the peer sends until it ends; the channel is bounded, so a busy node slows its peers down.
+async fn read_all<T: AsyncRead>(reader: &mut ReadHalf<T>, place: &Place) -> Closed {
+    let mut buffer = BytesMut::new();
+    loop {
+        place.gate.pass(place.inward()).await;
+        buffer.reserve(READ_CHUNK);
+        let read = reader.read_buf(&mut buffer).await;
+        // A cut that fell while we waited holds back what arrived through it.
+        place.gate.pass(place.inward()).await;
+        match read {
+            Ok(0) => return Closed::Eof,
+            Ok(_) => place.tell(SessionEvent::Data(buffer.split().freeze())).await,
+            Err(error) => return reason(&error),
+        }
+    }
+}
+
+async fn drain<T: AsyncRead>(reader: &mut ReadHalf<T>) {
+    let mut buffer = [0u8; 1024];
+    while let Ok(1..) = reader.read(&mut buffer).await {}
+}
+
+/// What an error of a socket means to a node.
+pub(super) fn reason(error: &io::Error) -> Closed {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Closed::Refused,
+        io::ErrorKind::TimedOut => Closed::Timeout,
+        io::ErrorKind::UnexpectedEof => Closed::Eof,
+        _ => Closed::Reset,
+    }
+}
