@@ -12,8 +12,9 @@ impl<E: Embed> Raft<E> {
         if !self.members.contains(&self.me) {
             return;
         }
-        self.leader = None;
+        let leader = self.leader.take();
         if self.config.pre_vote {
+            self.events.push_back(Event::Suspecting { leader });
             self.ask_around(cx);
         } else {
             self.stand(cx, false);
@@ -24,7 +25,6 @@ impl<E: Embed> Raft<E> {
     /// the old term and disturbs nobody.
     fn ask_around(&mut self, cx: &mut Cx<'_, E::System>) {
         self.role = Role::PreCandidate { yes: BTreeSet::from([self.me]) };
-        self.events.push_back(Event::Following { term: self.term, leader: None });
         if self.quorum() == 1 {
             return self.stand(cx, false);
         }
@@ -38,7 +38,7 @@ impl<E: Embed> Raft<E> {
         self.vote = Some(self.me);
         self.role = Role::Candidate { yes: BTreeSet::new(), transfer };
         self.leader = None;
-        self.events.push_back(Event::Following { term: self.term, leader: None });
+        self.events.push_back(Event::Standing { term: self.term });
         self.save_vote(cx);
         self.rest(cx);
     }
@@ -211,6 +211,14 @@ impl<E: Embed> Raft<E> {
 
 impl Progress {
     pub(super) fn new(next: Index, now: LocalTime) -> Self {
-        Progress { next, matched: Index(0), contact: now, waiting: None, round_sent: 0, round_acked: 0 }
+        Progress {
+            next,
+            matched: Index(0),
+            contact: now,
+            waiting: None,
+            round_sent: 0,
+            commit_sent: Index(0),
+            round_acked: 0,
+        }
     }
 }

@@ -6,7 +6,7 @@ impl<E: Embed> Raft<E> {
     /// The host hands over its state as of everything applied so far; older entries are dropped once it is durable.
     pub fn take_snapshot(&mut self, cx: &mut Cx<'_, E::System>, state: E::State) {
         let Some(term) = self.log.term_at(self.applied) else { return };
-        if self.applied <= self.log.base().index {
+        if self.entries_since_snapshot() == 0 {
             return;
         }
         let at = Position { term, index: self.applied };
@@ -16,7 +16,7 @@ impl<E: Embed> Raft<E> {
 
     /// Entries applied since the newest snapshot.
     pub fn entries_since_snapshot(&self) -> u64 {
-        self.applied.0 - self.log.base().index.0
+        self.applied.0 - self.snapshot.as_ref().map_or(0, |snapshot| snapshot.at.index.0)
     }
 
     /// Adds or removes one member, as leader. Two changes at once could make two majorities without a common member,

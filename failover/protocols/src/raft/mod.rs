@@ -31,11 +31,12 @@
 //!         match event {
 //!             Event::Apply { command, .. } => self.state.apply(command),
 //!             Event::Restore { state, .. } => self.state = state,
-//!             Event::Committed { ticket } => ...,  // our proposal is applied: Event::Apply came just before
+//!             Event::Committed { ticket } => ...,  // our proposal: its Event::Apply came just before
 //!             Event::Ambiguous { ticket } => ...,  // timed out or leadership lost: it may still commit later
 //!             Event::Readable { ticket } => ...,   // now `self.state` answers the read, linearizably
 //!             Event::Leading { .. } => ...,        // leader, and everything older is applied
-//!             Event::Elected { .. } | Event::Following { .. } => ...,
+//!             Event::Following { .. } => ...,      // no longer leader, if we were
+//!             Event::Suspecting { .. } | Event::Standing { .. } | Event::Elected { .. } => {}
 //!         }
 //!     }
 //! }
@@ -51,6 +52,7 @@ mod log;
 mod members;
 mod message;
 mod replication;
+pub mod service;
 
 pub use message::{Conflict, Entry, Index, Message, Payload, Position, Record, Snapshot, Term};
 
@@ -160,7 +162,7 @@ pub enum Event<C, P> {
         /// The state machine.
         state: P,
     },
-    /// Our proposal was committed and applied.
+    /// Our proposal was committed, and its [`Event::Apply`] came just before this.
     Committed {
         /// As given to `propose`.
         ticket: u64,
@@ -185,7 +187,17 @@ pub enum Event<C, P> {
         /// In this term.
         term: Term,
     },
-    /// We follow, or stand for election, or know no leader, from now on.
+    /// We miss this leader and ask whether we would win an election.
+    Suspecting {
+        /// The leader that was last known.
+        leader: Option<Member>,
+    },
+    /// We stand for election.
+    Standing {
+        /// In this term.
+        term: Term,
+    },
+    /// We follow from now on.
     Following {
         /// In this term.
         term: Term,
@@ -243,6 +255,7 @@ struct Progress {
     /// When the request was sent that it has not answered yet. One at a time: the next carries all that is new.
     waiting: Option<LocalTime>,
     round_sent: u64,
+    commit_sent: Index,
     round_acked: u64,
 }
 

@@ -84,6 +84,7 @@ impl<E: Embed> Raft<E> {
         }
         progress.waiting = Some(cx.now());
         progress.round_sent = round;
+        progress.commit_sent = self.commit;
         let before = progress.next.before();
         let message = match (self.log.term_at(before), &self.snapshot) {
             (None, Some(snapshot)) => {
@@ -272,12 +273,18 @@ impl<E: Embed> Raft<E> {
                     conflict.maybe.next().min(progress.next.before()).max(progress.matched.next());
             }
         }
-        let lacks = progress.next <= last || progress.round_sent < lead.round;
         self.advance_commit(cx);
         self.release_reads();
-        if lacks && self.links.ready(cx, from) {
+        if self.lacks_news(from, last) && self.links.ready(cx, from) {
             self.replicate_to(cx, from);
         }
+    }
+
+    /// The peer lacks entries, the newest commit index, or a round of confirmation.
+    fn lacks_news(&self, peer: Member, last: Index) -> bool {
+        let Role::Leader(lead) = &self.role else { return false };
+        let Some(progress) = lead.progress.get(&peer) else { return false };
+        progress.next <= last || progress.commit_sent < self.commit || progress.round_sent < lead.round
     }
 
     /// Commits what a quorum holds durably, but only by an entry of the own term: an older one on a quorum can still
@@ -306,20 +313,26 @@ impl<E: Embed> Raft<E> {
             if let Payload::Command(command) = &entry.payload {
                 self.events.push_back(Event::Apply { at: entry.at, command: command.clone() });
             }
+            self.answer_proposal(self.applied);
         }
     }
 
-    /// After a commit, as leader: answer proposals, announce readiness, tell the others soon.
+    /// The proposer of this entry, if it is ours and still waits, has its answer.
+    fn answer_proposal(&mut self, index: Index) {
+        let Role::Leader(lead) = &mut self.role else { return };
+        if lead.proposals.front().is_some_and(|proposal| proposal.index == index) {
+            let ticket = lead.proposals.pop_front().map_or(0, |proposal| proposal.ticket);
+            self.events.push_back(Event::Committed { ticket });
+        }
+    }
+
+    /// After a commit, as leader: announce readiness, answer reads, tell the others soon.
     fn lead_on(&mut self, cx: &mut Cx<'_, E::System>) {
         let (commit, term) = (self.commit, self.term);
         let Role::Leader(lead) = &mut self.role else { return };
         if !lead.ready && commit >= lead.first {
             lead.ready = true;
             self.events.push_back(Event::Leading { term });
-        }
-        while lead.proposals.front().is_some_and(|proposal| proposal.index <= commit) {
-            let ticket = lead.proposals.pop_front().map_or(0, |proposal| proposal.ticket);
-            self.events.push_back(Event::Committed { ticket });
         }
         self.release_reads();
         self.leave_if_removed(cx);
