@@ -3,6 +3,7 @@
 //! Read in this order: [`record`] is what a run leaves behind; the other modules are pure functions of it.
 
 pub mod bench;
+pub mod expect;
 pub mod linear;
 pub mod measure;
 pub mod meter;
