@@ -6,7 +6,9 @@
 //! announces another role than primary is no longer writable. In a shard where nobody ever announces whether it is
 //! writable, a running primary counts as writable.
 
-use crate::record::{Fact, Instant, Life, Mark, NodeClass, NodeIndex, Records, Role, Shard, SimTime};
+use crate::record::{
+    Fact, Instant, Life, LifeEvent, Mark, NodeClass, NodeIndex, Observation, Records, Role, Shard, SimTime,
+};
 
 /// A node's time as primary of a shard.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +61,15 @@ pub(crate) struct ShardLine {
     pub promotions: Vec<Promotion>,
 }
 
+impl ShardLine {
+    /// Whether `node`, which announced itself at `at`, was primary before `other` already and shows no later epoch.
+    fn older(&self, node: NodeIndex, at: SimTime, other: &Reign) -> bool {
+        let own = self.reigns.iter().find(|reign| reign.node == node && reign.from == at);
+        let later_epoch = own.is_some_and(|own| own.epoch > other.epoch);
+        !later_epoch && self.reigns.iter().any(|reign| reign.node == node && reign.from < other.from)
+    }
+}
+
 /// The whole run, by shard and by node.
 #[derive(Clone, Debug)]
 pub(crate) struct Timeline {
@@ -69,8 +80,12 @@ pub(crate) struct Timeline {
 impl Timeline {
     pub fn new(records: &Records, shards: usize) -> Self {
         let mut sweep = Sweep::new(records, shards);
-        let (mut seen, mut lived) =
-            (records.observations.iter().peekable(), records.journal.life.iter().peekable());
+        let mut observations: Vec<&Observation> = records.observations.iter().collect();
+        let mut life: Vec<&LifeEvent> = records.journal.life.iter().collect();
+        // Sorted already where one recorder wrote them; merged from several processes they need not be.
+        observations.sort_by_key(|said| said.instant);
+        life.sort_by_key(|event| event.instant);
+        let (mut seen, mut lived) = (observations.into_iter().peekable(), life.into_iter().peekable());
         loop {
             let life_first = match (seen.peek(), lived.peek()) {
                 (None, None) => break,
@@ -265,7 +280,15 @@ fn promotions(records: &Records, line: &ShardLine) -> Vec<Promotion> {
     let marked = |wanted: Mark| -> Vec<(SimTime, NodeIndex)> {
         line.marks.iter().filter(|mark| mark.mark == wanted).map(|mark| (mark.at, mark.about)).collect()
     };
-    let signs = [marked(Mark::Promoted), marked(Mark::Writable), line.primary_since.clone()];
+    // A node that comes back still believing that it is primary was not promoted: its belief is its old one.
+    let believed = |at: SimTime, node: NodeIndex| {
+        let before = line.reigns.iter().filter(|reign| reign.from < at);
+        let challenged =
+            before.clone().any(|reign| reign.node != node && reign.until > at && line.older(node, at, reign));
+        !challenged
+    };
+    let announced = line.primary_since.iter().copied().filter(|(at, node)| believed(*at, *node)).collect();
+    let signs = [marked(Mark::Promoted), marked(Mark::Writable), announced];
     let signs = signs.into_iter().find(|signs| !signs.is_empty()).unwrap_or_default();
     let mut current = first_primary(records, line, signs.first());
     let mut found = Vec::new();
