@@ -39,13 +39,13 @@ impl Report for Hgrm {
 /// time it was watched and counted in `censored`: its true time is longer.
 pub fn recovery_histogram(scenario: &ScenarioResult) -> (Histogram<u64>, u64) {
     let lines = scenario.lines.iter().filter(|line| !line.inert);
-    let (finite, censored) = recovery_times(lines.map(|line| &line.measurement));
+    let times = recovery_times(lines.map(|line| &line.measurement));
     let mut histogram = empty();
-    for time in finite.iter().chain(&censored) {
+    for time in times.sorted() {
         // Saturating: what is longer than the histogram holds is entered as the longest it holds.
-        histogram.saturating_record((time * 1_000.0).round() as u64);
+        histogram.saturating_record((time.value * 1_000.0).round() as u64);
     }
-    (histogram, censored.len() as u64)
+    (histogram, times.censored() as u64)
 }
 
 fn empty() -> Histogram<u64> {
