@@ -58,10 +58,14 @@ fn detection_window(run: &Run, line: &ShardLine, promotion: &Promotion) -> (SimT
     let fault = run.fault_before(promotion.at).map(|fault| run.records.journal.faults[fault].began.at);
     let after = earlier.max(fault);
     let first = |wanted: Mark| {
-        let mut marks = line.marks.iter().filter(|mark| mark.mark == wanted && mark.at <= promotion.at);
+        let mut marks = line.marks.iter().filter(|mark| {
+            mark.mark == wanted
+                && mark.at <= promotion.at
+                && mark.about.is_none_or(|about| about == promotion.from)
+        });
         marks.find(|mark| after.is_none_or(|after| mark.at >= after)).map(|mark| mark.at)
     };
-    let until = first(Mark::Declared).or_else(|| first(Mark::Promoting)).unwrap_or(promotion.at);
+    let until = first(Mark::Declared).unwrap_or(promotion.at);
     let from = first(Mark::Suspected).or(first(Mark::Declared)).or(fault).unwrap_or(until);
     (from.min(SimTime(until.0.saturating_sub(run.options.deadline.0))), until)
 }

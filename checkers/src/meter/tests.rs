@@ -84,6 +84,14 @@ fn phases_out_of_order_still_sum_to_the_recovery_time() {
 }
 
 #[test]
+fn a_verdict_about_a_replica_is_no_detection_of_the_primary() {
+    let mut story = oracle(DELAYS);
+    story.mark(10_100, Mark::Suspected, C);
+    story.mark(10_200, Mark::Declared, C);
+    assert_eq!(story.measure().rto.phases.detect, Some(5_013.0));
+}
+
+#[test]
 fn a_late_acknowledgement_is_as_bad_as_none() {
     let mut story = Story::new(30_000);
     story.good_probes(0, 10_000, 100, A);
@@ -715,6 +723,16 @@ fn a_failover_that_was_given_up_is_counted() {
     let mut story = oracle(DELAYS);
     story.mark(12_000, Mark::Aborted, A);
     assert_eq!(story.measure().failover.aborted, 1);
+}
+
+#[test]
+fn the_leader_of_a_group_of_arbiters_is_no_primary() {
+    let mut story = overlap_of(0);
+    let arbiter = story.node("arbiter", NodeClass::Arbiter, None);
+    story.promote(12_000, arbiter);
+    story.survives_all_but(&[B, C], &[]);
+    let m = story.measure();
+    assert_eq!((m.failover.count, m.split_brain.grade), (1, 0));
 }
 
 #[test]

@@ -33,12 +33,20 @@ pub(crate) struct Hold {
     pub until: SimTime,
 }
 
-/// A mark, with the node it is about.
+/// A mark, who announced it and whom it is about.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct MarkAt {
     pub at: SimTime,
     pub mark: Mark,
-    pub about: NodeIndex,
+    pub by: NodeIndex,
+    pub about: Option<NodeIndex>,
+}
+
+impl MarkAt {
+    /// Whom it is about; the announcer itself where it does not say.
+    pub fn subject(&self) -> NodeIndex {
+        self.about.unwrap_or(self.by)
+    }
 }
 
 /// A change of primary.
@@ -62,6 +70,13 @@ pub(crate) struct ShardLine {
 }
 
 impl ShardLine {
+    /// Whether a mark can be about the primary that a failover replaces: it names nobody, or a node that had been primary
+    /// by then. Verdicts about replicas and arbiters are no step of a failover.
+    pub fn concerns_primary(&self, mark: &MarkAt) -> bool {
+        let was_primary = |node| self.reigns.iter().any(|reign| reign.node == node && reign.from <= mark.at);
+        mark.about.is_none_or(|node| self.reigns.is_empty() || was_primary(node))
+    }
+
     /// Whether `node`, which announced itself at `at`, was primary before `other` already and shows no later epoch.
     fn older(&self, node: NodeIndex, at: SimTime, other: &Reign) -> bool {
         let own = self.reigns.iter().find(|reign| reign.node == node && reign.from == at);
@@ -163,7 +178,8 @@ impl<'a> Sweep<'a> {
         let nodes = records.topology.nodes.len();
         let mut tells_writable = vec![false; shards];
         for said in &records.observations {
-            tells_writable[said.shard.0 as usize] |= matches!(said.fact, Fact::Writable(_));
+            tells_writable[said.shard.0 as usize] |=
+                matches!(said.fact, Fact::Writable(_)) && holds_data(records, said.node);
         }
         Sweep {
             records,
@@ -203,6 +219,8 @@ impl<'a> Sweep<'a> {
     fn hear(&mut self, node: NodeIndex, shard: Shard, at: SimTime, fact: &Fact) {
         let (s, n) = (shard.0 as usize, node.0 as usize);
         match fact {
+            // The leader of a group of arbiters is no primary, whatever it calls itself.
+            Fact::Role(_) | Fact::Writable(_) if !holds_data(self.records, node) => {}
             Fact::Role(Role::Primary) => {
                 if self.beliefs[s][n].primary_from.is_none() {
                     self.beliefs[s][n].primary_from = Some(at);
@@ -231,7 +249,7 @@ impl<'a> Sweep<'a> {
                 self.beliefs[s][n].announced_writable = false;
             }
             Fact::Mark { mark, about } => {
-                self.shards[s].marks.push(MarkAt { at, mark: *mark, about: about.unwrap_or(node) });
+                self.shards[s].marks.push(MarkAt { at, mark: *mark, by: node, about: *about });
             }
             Fact::Gauge { .. } | Fact::Note(_) => {}
         }
@@ -273,12 +291,20 @@ impl<'a> Sweep<'a> {
     }
 }
 
+fn holds_data(records: &Records, node: NodeIndex) -> bool {
+    records.topology.nodes[node.0 as usize].class == NodeClass::Data
+}
+
 /// The changes of primary of a shard, in order. They are read from the most certain sign that the system gives:
 /// `Promoted` marks if there are any, else `Writable` marks, else announced roles. The first primary of a shard is not
 /// a promotion, and neither is a primary that is confirmed again.
 fn promotions(records: &Records, line: &ShardLine) -> Vec<Promotion> {
     let marked = |wanted: Mark| -> Vec<(SimTime, NodeIndex)> {
-        line.marks.iter().filter(|mark| mark.mark == wanted).map(|mark| (mark.at, mark.about)).collect()
+        line.marks
+            .iter()
+            .filter(|mark| mark.mark == wanted && holds_data(records, mark.subject()))
+            .map(|mark| (mark.at, mark.subject()))
+            .collect()
     };
     // A node that comes back still believing that it is primary was not promoted: its belief is its old one.
     let believed = |at: SimTime, node: NodeIndex| {
@@ -290,7 +316,7 @@ fn promotions(records: &Records, line: &ShardLine) -> Vec<Promotion> {
     let announced = line.primary_since.iter().copied().filter(|(at, node)| believed(*at, *node)).collect();
     let signs = [marked(Mark::Promoted), marked(Mark::Writable), announced];
     let signs = signs.into_iter().find(|signs| !signs.is_empty()).unwrap_or_default();
-    let mut current = first_primary(records, line, signs.first());
+    let mut current = first_primary(line, signs.first());
     let mut found = Vec::new();
     for (at, node) in signs {
         if let Some(from) = current.filter(|from| *from != node) {
@@ -302,13 +328,8 @@ fn promotions(records: &Records, line: &ShardLine) -> Vec<Promotion> {
 }
 
 /// The primary before the first sign of a promotion: the latest announced one, else nobody.
-fn first_primary(
-    records: &Records,
-    line: &ShardLine,
-    first: Option<&(SimTime, NodeIndex)>,
-) -> Option<NodeIndex> {
+fn first_primary(line: &ShardLine, first: Option<&(SimTime, NodeIndex)>) -> Option<NodeIndex> {
     let (at, node) = first?;
-    let is_data = |node: NodeIndex| records.topology.nodes[node.0 as usize].class == NodeClass::Data;
     let earlier = line.primary_since.iter().rev().filter(|(since, _)| since <= at);
-    earlier.map(|(_, other)| *other).find(|other| other != node && is_data(*other))
+    earlier.map(|(_, other)| *other).find(|other| other != node)
 }
