@@ -4,7 +4,6 @@
 
 pub mod bench;
 pub mod expect;
-pub mod import;
 pub mod linear;
 pub mod measure;
 pub mod meter;

@@ -1,8 +1,15 @@
 //! The simulated worlds, and everything that fills them.
 //!
-//! Read in this order: [`world`] is what a run needs of a world; [`kernel`] is the fast one; [`trace`] proves that a
-//! run was the same run.
+//! Read in this order: [`scenario`] is what a user writes; [`systems`] what can be drilled; [`faults`] what can go
+//! wrong; [`world`] is what a run needs of a world, [`kernel`] the fast one; [`mod@run`] drives a world through a scenario
+//! and judges what it left; [`trace`] proves that a run was the same run.
 
+pub mod faults;
 pub mod kernel;
+pub mod nearest;
+pub mod run;
+pub mod scenario;
+pub mod systems;
 pub mod trace;
+pub mod view;
 pub mod world;

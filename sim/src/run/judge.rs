@@ -1,0 +1,61 @@
+//! Judges the records of a run.
+
+use crate::scenario::Scenario;
+use firedrill_checkers::expect::{self, ExitClass};
+use firedrill_checkers::linear::{self, Overall};
+use firedrill_checkers::measure::{Linearizability, Measurement};
+use firedrill_checkers::meter::{self, MeterOptions};
+use firedrill_checkers::record::{Records, SimTime};
+
+/// Everything that is measured in a run.
+pub fn measure(scenario: &Scenario, records: &Records) -> Measurement {
+    let options =
+        MeterOptions { deadline: SimTime(scenario.probe.deadline.micros()), ..MeterOptions::default() };
+    let mut measured = meter::measure(records, &options);
+    measured.linearizable = linearizable(scenario.linearizability_budget, records);
+    measured
+}
+
+fn linearizable(budget_steps: u64, records: &Records) -> Linearizability {
+    if budget_steps == 0 {
+        return Linearizability::NotChecked;
+    }
+    let options = linear::Options { budget_steps, threads: 1 };
+    let columns = linear::columns_of(&records.history);
+    match linear::verdict(&columns, &options) {
+        Overall::Holds => Linearizability::Holds,
+        // Only a verdict that needs words is asked for them.
+        Overall::Violated | Overall::Unknown => {
+            let report = linear::check_columns(&columns, &records.history, &options);
+            explain(&report)
+        }
+    }
+}
+
+fn explain(report: &linear::Report) -> Linearizability {
+    match report.strongest() {
+        Some((key, evidence)) => Linearizability::Violated {
+            key: key.key.clone(),
+            why: format!("{}: {}", evidence.name, evidence.summary),
+        },
+        None => {
+            let s = &report.statistics;
+            let why =
+                format!("budget spent after {} steps, {} of {} keys undecided", s.steps, s.unknown, s.keys);
+            Linearizability::Unknown { why }
+        }
+    }
+}
+
+/// The expectations that one run alone breaks, by name.
+pub fn failures(scenario: &Scenario, measured: &Measurement) -> Vec<(String, ExitClass)> {
+    let mut broken = Vec::new();
+    for text in &scenario.expect {
+        let Ok(expectation) = expect::parse(text) else { continue };
+        let judged = expectation.judge(std::slice::from_ref(measured));
+        if let Some(class) = judged.class {
+            broken.push((text.clone(), class));
+        }
+    }
+    broken
+}

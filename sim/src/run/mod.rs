@@ -1,0 +1,18 @@
+//! One run: a scenario and a seed become records, and the records a measurement.
+
+mod agenda;
+mod harness;
+mod judge;
+mod load;
+mod recorder;
+
+pub use harness::{Detail, Outcome, run};
+pub use judge::{failures, measure};
+
+/// Purpose numbers of the harness's random streams (the world has its own).
+mod purpose {
+    /// Drawing fault times and targets.
+    pub(super) const FAULTS: u16 = 16;
+    /// What each client asks, and when.
+    pub(super) const LOAD: u16 = 17;
+}
