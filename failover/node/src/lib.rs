@@ -5,3 +5,4 @@
 pub mod disk;
 pub mod driver;
 pub mod memory_disk;
+pub mod resp;

@@ -57,14 +57,14 @@ macro_rules! framed {
 }
 framed!(toys::pipeline::Pipeline, toys::stream::Stream, toys::bolt::Bolt, toys::wal::Wal);
 
-fn setup<S: System>(node: impl Node<S> + 'static, answers: Answers) -> Setup<S, TokioNet, Toys, MemoryDisk>
+fn setup<S: System>(node: impl Node<S> + 'static, answers: Answers) -> Setup<S, TokioNet, MemoryDisk>
 where
     Toys: Wire<S>,
 {
     Setup {
         node: Box::new(node),
         net: TokioNet,
-        wire: Toys,
+        wire: Rc::new(Toys),
         disk: Disk::new(MemoryDisk::default()),
         clock: Clock::new(LocalTime(0), WallTime(0)),
         gate: Gate::default(),
@@ -79,7 +79,7 @@ where
     }
 }
 
-fn start<S: System, N: Net, W: Wire<S>, D: Storage>(setup: Setup<S, N, W, D>) -> Handle {
+fn start<S: System, N: Net, D: Storage>(setup: Setup<S, N, D>) -> Handle {
     let (driver, handle) = Driver::new(setup);
     tokio::task::spawn_local(async move { driver.run().await.expect("the node runs") });
     handle

@@ -127,13 +127,13 @@ impl Hold {
 }
 
 /// All that a node needs to run.
-pub struct Setup<S: System, N: Net, W: Wire<S>, D: Storage> {
+pub struct Setup<S: System, N: Net, D: Storage> {
     /// The role.
     pub node: Box<dyn Node<S>>,
     /// Its network.
     pub net: N,
     /// Its codecs.
-    pub wire: W,
+    pub wire: Rc<dyn Wire<S>>,
     /// Its files.
     pub disk: Disk<S, D>,
     /// Its clocks.
@@ -159,8 +159,8 @@ pub struct Setup<S: System, N: Net, W: Wire<S>, D: Storage> {
 }
 
 /// A node ready to run: [`Driver::run`] is its process.
-pub struct Driver<S: System, N: Net, W: Wire<S>, D: Storage> {
-    setup: Setup<S, N, W, D>,
+pub struct Driver<S: System, N: Net, D: Storage> {
+    setup: Setup<S, N, D>,
     surroundings: Surroundings,
     timers: Timers<S::Timer>,
     sessions: BTreeMap<SessionId, Session<S>>,
@@ -232,9 +232,9 @@ enum Next<S: System, N: Net> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exited;
 
-impl<S: System, N: Net, W: Wire<S>, D: Storage> Driver<S, N, W, D> {
+impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
     /// A node and the grip on it. Nothing happens before [`Driver::run`].
-    pub fn new(setup: Setup<S, N, W, D>) -> (Self, Handle) {
+    pub fn new(setup: Setup<S, N, D>) -> (Self, Handle) {
         let (sender, inputs) = mpsc::unbounded_channel();
         let hold = Rc::new(Hold::default());
         let handle = Handle { inputs: sender, hold: hold.clone() };

@@ -1,0 +1,181 @@
+//! Bytes into RESP2 frames, within bounds.
+//!
+//! The crate `redis-protocol` reads frames, but recurses once for each nested array, reads an unfinished frame again
+//! from its start, and has no limits. So [`Scanner`] walks the bytes first: without recursion, each byte once however
+//! slowly it comes, refusing what no real peer sends. Only a whole frame within the bounds is given to the crate.
+
+use crate::driver::BadInput;
+use bytes::{Bytes, BytesMut};
+pub use redis_protocol::resp2::types::BytesFrame as Frame;
+
+/// Longest string: real data are far below; Redis's own bound is 512 MiB.
+pub const STRING_MAX: usize = 64 << 20;
+
+/// Longest line: Redis's bound for inline commands.
+pub const LINE_MAX: usize = 64 << 10;
+
+/// Elements of a frame, at all depths together: Redis's bound for the words of a command.
+pub const ELEMENTS_MAX: usize = 1 << 20;
+
+/// Arrays within arrays. CLUSTER SHARDS needs five.
+const DEPTH_MAX: usize = 12;
+
+/// How far an unfinished frame was looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Scanner {
+    /// Bytes known to be good.
+    at: usize,
+    /// Bytes after `at` known to hold no line end.
+    searched: usize,
+    /// Elements still missing in each open array, outermost first.
+    open: Vec<usize>,
+    elements: usize,
+}
+
+impl Scanner {
+    /// Take one frame off `input` once it is whole.
+    ///
+    /// # Errors
+    /// It is not RESP2, or beyond the bounds.
+    pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<(Frame, Bytes)>, BadInput> {
+        let Some(length) = self.scan(input)? else { return Ok(None) };
+        *self = Scanner::default();
+        let bytes = input.split_to(length).freeze();
+        match redis_protocol::resp2::decode::decode_bytes(&bytes) {
+            Ok(Some((frame, consumed))) if consumed == length => Ok(Some((frame, bytes))),
+            _ => Err(BadInput("not a RESP frame")),
+        }
+    }
+
+    /// Length of the first frame, once it is whole.
+    fn scan(&mut self, input: &[u8]) -> Result<Option<usize>, BadInput> {
+        loop {
+            match self.element(input)? {
+                Element::Unfinished => return Ok(None),
+                Element::Whole(end) => {
+                    self.move_to(end);
+                    if self.close_arrays() {
+                        return Ok(Some(end));
+                    }
+                }
+                Element::Array(end, length) => {
+                    self.move_to(end);
+                    self.open_array(length)?;
+                }
+            }
+        }
+    }
+
+    fn move_to(&mut self, end: usize) {
+        self.at = end;
+        self.searched = 0;
+    }
+
+    /// An element is whole, and so is every array it was the last one of. True if nothing is open any more.
+    fn close_arrays(&mut self) -> bool {
+        while let Some(missing) = self.open.last_mut() {
+            *missing -= 1;
+            if *missing > 0 {
+                return false;
+            }
+            self.open.pop();
+        }
+        true
+    }
+
+    fn open_array(&mut self, length: usize) -> Result<(), BadInput> {
+        self.elements += length;
+        if self.elements > ELEMENTS_MAX {
+            return Err(BadInput("too many elements"));
+        }
+        if self.open.len() == DEPTH_MAX {
+            return Err(BadInput("arrays nested too deep"));
+        }
+        self.open.push(length);
+        Ok(())
+    }
+
+    /// The element that begins at `self.at`.
+    fn element(&mut self, input: &[u8]) -> Result<Element, BadInput> {
+        let Some(&kind) = input.get(self.at) else { return Ok(Element::Unfinished) };
+        if !b"+-:$*".contains(&kind) {
+            return Err(BadInput("unknown type of element"));
+        }
+        let Some(line_end) = self.line_end(input)? else { return Ok(Element::Unfinished) };
+        let line = &input[self.at + 1..line_end - 2];
+        match kind {
+            b'+' | b'-' => Ok(Element::Whole(line_end)),
+            b':' => number(line).map(|_| Element::Whole(line_end)),
+            b'$' => match length(line, STRING_MAX)? {
+                None => Ok(Element::Whole(line_end)),
+                Some(length) => string(input, line_end + length),
+            },
+            _ => match length(line, ELEMENTS_MAX)? {
+                None | Some(0) => Ok(Element::Whole(line_end)),
+                Some(length) => Ok(Element::Array(line_end, length)),
+            },
+        }
+    }
+
+    /// End of the line that begins at `self.at`, line end included.
+    fn line_end(&mut self, input: &[u8]) -> Result<Option<usize>, BadInput> {
+        let from = self.at + self.searched;
+        match input[from..].iter().position(|&byte| byte == b'\n') {
+            Some(place) => {
+                let end = from + place + 1;
+                if end - self.at < 3 || input[end - 2] != b'\r' {
+                    return Err(BadInput("line without a carriage return"));
+                }
+                Ok(Some(end))
+            }
+            None if input.len() - self.at > LINE_MAX => Err(BadInput("line too long")),
+            None => {
+                self.searched = input.len() - self.at;
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// What stands at a place of the input.
+enum Element {
+    /// Something that has not come whole yet.
+    Unfinished,
+    /// A whole element that ends here.
+    Whole(usize),
+    /// The header of an array that ends here, and how many elements follow.
+    Array(usize, usize),
+}
+
+/// A string whose content ends at `content_end`.
+fn string(input: &[u8], content_end: usize) -> Result<Element, BadInput> {
+    match input.get(content_end..content_end + 2) {
+        Some(b"\r\n") => Ok(Element::Whole(content_end + 2)),
+        Some(_) => Err(BadInput("string without its line end")),
+        None => Ok(Element::Unfinished),
+    }
+}
+
+/// A length of at most `max`; `None` for -1.
+fn length(line: &[u8], max: usize) -> Result<Option<usize>, BadInput> {
+    match number(line)? {
+        -1 => Ok(None),
+        length => match usize::try_from(length) {
+            Ok(length) if length <= max => Ok(Some(length)),
+            _ => Err(BadInput("length out of bounds")),
+        },
+    }
+}
+
+fn number(line: &[u8]) -> Result<i64, BadInput> {
+    let text = std::str::from_utf8(line).map_err(|_| BadInput("not a number"))?;
+    text.parse().map_err(|_| BadInput("not a number"))
+}
+
+/// The bytes of a frame that is a string.
+pub fn text_of(frame: &Frame) -> Option<&[u8]> {
+    match frame {
+        Frame::SimpleString(bytes) | Frame::BulkString(bytes) => Some(bytes),
+        _ => None,
+    }
+}
