@@ -8,4 +8,5 @@ pub mod linear;
 pub mod measure;
 pub mod meter;
 pub mod record;
+pub mod slo;
 pub mod stats;

@@ -44,7 +44,7 @@ impl<'a> Run<'a> {
     pub fn last_heal(&self) -> SimTime {
         let heals = self.records.journal.faults.iter().map(|fault| match fault.healed {
             Some(healed) => healed.at,
-            None => self.records.healed.max(fault.began.at),
+            None => self.records.healed,
         });
         heals.max().unwrap_or_default()
     }

@@ -13,6 +13,7 @@
 //! | `quality` | were the failovers right |
 //! | `reads` | were reads older than they may be |
 //! | `load` | how much was asked and how fast was the answer |
+//! | [`twin`] | what would the same run have been without the fault |
 //!
 //! Definitions that hold everywhere: a write is *acknowledged* if its client was told that it took effect; it
 //! *survives* if it is in the authoritative final state; a probe is *good* if it was acknowledged within
@@ -29,6 +30,7 @@ pub(crate) mod rpo;
 pub(crate) mod rto;
 pub(crate) mod split_brain;
 pub(crate) mod timeline;
+pub mod twin;
 pub mod windows;
 
 #[cfg(test)]
@@ -39,6 +41,7 @@ mod tests;
 use crate::measure::{Linearizability, Measurement};
 use crate::record::{Fact, Records, SimTime};
 use index::Run;
+use rto::Probes;
 use std::collections::BTreeMap;
 
 /// What the meter must be told. All durations are in [`SimTime`].
@@ -117,6 +120,21 @@ pub fn measure(records: &Records, options: &MeterOptions) -> Measurement {
         extra: gauge_maxima(records),
         rto,
     }
+}
+
+/// When each write probe was asked, and whether it was acknowledged within the deadline; in order of invocation.
+pub(crate) fn write_probes(
+    records: &Records,
+    options: &MeterOptions,
+) -> impl Iterator<Item = (SimTime, bool)> {
+    let mut probes: Vec<(SimTime, bool)> = Probes::collect(&Run::new(records, options))
+        .writes
+        .concat()
+        .into_iter()
+        .map(|probe| (probe.invoked, probe.acked))
+        .collect();
+    probes.sort_by_key(|(at, _)| *at);
+    probes.into_iter()
 }
 
 /// The largest value of every gauge, by its name.

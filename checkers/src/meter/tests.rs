@@ -775,3 +775,54 @@ fn the_same_records_give_the_same_measurement() {
     let options = MeterOptions::default();
     assert_eq!(super::measure(&story.records, &options), super::measure(&story.records, &options));
 }
+
+// ------------------------------------------------------------------------------------------------------------ twin
+
+#[test]
+fn what_fails_without_the_fault_as_well_is_not_blamed_on_it() {
+    let noisy = |outage: std::ops::Range<u64>| {
+        let mut story = Story::new(60_000);
+        for ms in (0..50_000).step_by(100) {
+            // Noise that only begins after the calm window, so that the run alone cannot know it.
+            let noise = ms >= 10_000 && ms % 500 == 0;
+            story.probe(ms, (!outage.contains(&ms) && !noise).then_some(ms + 1), A);
+        }
+        story.survives_all_but(&[A, B], &[]);
+        story.sort();
+        story
+    };
+    let twin = noisy(0..0);
+    let mut run = noisy(12_000..14_000);
+    run.fault(10_000, "pause", A);
+    let options = MeterOptions::default();
+    let alone = super::measure(&run.records, &options);
+    assert_eq!(alone.rto.first, exactly(101.0), "alone, the noise at 10.0 s looks like an outage");
+    let beside = super::twin::compare(&run.records, &twin.records, &options);
+    assert_eq!(
+        beside.rto.first,
+        exactly(4_101.0),
+        "13.9 s is the last probe that fails because of the fault"
+    );
+    assert_eq!((beside.probes_paired, beside.probes_excused, beside.probes_mended), (500, 80, 0));
+    assert_eq!(beside.unprovoked, Vec::<String>::new());
+}
+
+#[test]
+fn a_twin_that_fails_over_by_itself_says_so() {
+    let mut twin = Story::new(60_000);
+    twin.good_probes(0, 50_000, 100, A);
+    twin.promote(20_000, B);
+    twin.demote(20_000, A);
+    twin.sort();
+    let beside = super::twin::compare(&oracle(DELAYS).records, &twin.records, &MeterOptions::default());
+    assert_eq!(beside.unprovoked, ["failovers without a fault: 1"]);
+}
+
+#[test]
+fn a_run_beside_itself_has_no_outage_of_its_own() {
+    let mut story = oracle(DELAYS);
+    story.sort();
+    let beside = super::twin::compare(&story.records, &story.records, &MeterOptions::default());
+    assert_eq!((beside.rto.first, beside.probes_excused), (exactly(0.0), 638));
+    assert_eq!(beside.unprovoked[0], "faults in the twin: 1");
+}
