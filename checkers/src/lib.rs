@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod expect;
+pub mod import;
 pub mod linear;
 pub mod measure;
 pub mod meter;

@@ -19,6 +19,9 @@ pub struct Measurement {
     pub reads: ReadQuality,
     /// Load the run offered, and how it fared.
     pub load: Load,
+    /// What the service costs in messages and bytes.
+    #[serde(default)]
+    pub cost: Cost,
     /// Whether the history is linearizable.
     pub linearizable: Linearizability,
     /// After the quiet tail: all replicas of each shard hold the same data, and writes are served again.
@@ -195,6 +198,9 @@ pub struct FailoverQuality {
     pub flaps: u32,
     /// Failovers that were begun and given up.
     pub aborted: u32,
+    /// Failovers for a fault that had healed before the primary was judged dead.
+    #[serde(default)]
+    pub needless: u32,
 }
 
 /// Reads that were older than they may be.
@@ -204,6 +210,9 @@ pub struct ReadQuality {
     pub stale: u64,
     /// Largest age of such a read.
     pub staleness_max_ms: Option<f64>,
+    /// Reads that showed a write which is not in the final state: somebody acted on data that is gone.
+    #[serde(default)]
+    pub dirty: u64,
 }
 
 /// Load offered and how it fared.
@@ -223,6 +232,23 @@ pub struct Load {
     pub write_p99_ms: Option<f64>,
     /// Messages sent between nodes.
     pub messages: u64,
+    /// Operations that were not acknowledged, by what the client was told: refusals by a limit or a breaker are failures
+    /// too, and can be told apart here.
+    #[serde(default)]
+    pub refusals: std::collections::BTreeMap<crate::record::Failure, u64>,
+}
+
+/// What the service costs, over the whole run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Messages sent, clients' included, per acknowledged write.
+    pub messages_per_write: Option<f64>,
+    /// Bytes sent, clients' included, per acknowledged write.
+    pub bytes_per_write: Option<f64>,
+    /// Bytes between data nodes per payload byte of acknowledged writes.
+    pub write_amplification: Option<f64>,
+    /// 99.9th percentile of the latency of writes acknowledged before the first fault; needs 1,000 of them.
+    pub write_p999_ms: Option<f64>,
 }
 
 /// Verdict over the whole history of a run.

@@ -344,6 +344,12 @@ pub struct Journal {
     pub messages: Vec<MessageRecord>,
     /// Messages sent in the whole run, recorded or not.
     pub messages_sent: u64,
+    /// Bytes of these messages; `None`: nobody counted.
+    #[serde(default)]
+    pub bytes_sent: Option<u64>,
+    /// Of these, bytes between data nodes: what replication costs; `None`: nobody counted.
+    #[serde(default)]
+    pub bytes_replicated: Option<u64>,
 }
 
 /// One injected fault and what it did.

@@ -10,6 +10,7 @@
 use crate::result::{RunLine, Seed};
 use crate::text::{count, measured, ms, number, percent, plural};
 use firedrill_checkers::measure::Measurement;
+use firedrill_checkers::stats::{Distribution, Sample};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -248,34 +249,23 @@ pub fn sign_test(worse: u64, better: u64) -> f64 {
     (2.0 * tail).min(1.0)
 }
 
-fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
-    let mut out: Vec<f64> = values.collect();
-    out.sort_by(f64::total_cmp);
-    out
+fn sorted(values: impl Iterator<Item = f64>) -> Distribution {
+    values.map(Sample::exact).collect()
 }
 
-fn median(sorted: &[f64]) -> f64 {
-    sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+fn median(of: &Distribution) -> f64 {
+    of.quantile(500).map_or(0.0, |median| median.value)
 }
 
-/// Interval of the median by order statistics: the ranks between which it lies with at least 95 % probability, in
-/// the normal approximation rounded outwards.
-fn median_interval(sorted: &[f64]) -> Option<(f64, f64)> {
-    let n = sorted.len();
-    if n < 6 {
-        return None;
-    }
-    let half = 0.98 * (n as f64).sqrt();
-    let low = ((n as f64 / 2.0 - half).floor().max(1.0) as usize) - 1;
-    Some((sorted[low], sorted[n - 1 - low]))
+fn median_interval(of: &Distribution) -> Option<(f64, f64)> {
+    let (low, high) = of.interval(500);
+    Some((low?.value, high?.value))
 }
 
 /// At most `limit` of the values, evenly spread, both ends kept.
-fn thinned(sorted: &[f64], limit: usize) -> Vec<f64> {
-    if sorted.len() <= limit {
-        return sorted.to_vec();
-    }
-    (0..limit).map(|i| sorted[i * (sorted.len() - 1) / (limit - 1)]).collect()
+fn thinned(of: &Distribution, limit: usize) -> Vec<f64> {
+    let (all, drawn) = (of.sorted(), of.len().min(limit));
+    (0..drawn).map(|i| all[i * (all.len() - 1) / (drawn - 1).max(1)].value).collect()
 }
 
 impl Comparison {

@@ -39,18 +39,20 @@ impl Report for Hgrm {
 /// time it was watched and counted in `censored`: its true time is longer.
 pub fn recovery_histogram(scenario: &ScenarioResult) -> (Histogram<u64>, u64) {
     let lines = scenario.lines.iter().filter(|line| !line.inert);
-    let (finite, censored) = recovery_times(lines.map(|line| &line.measurement));
-    let mut histogram = empty();
-    for time in finite.iter().chain(&censored) {
+    let times = recovery_times(lines.map(|line| &line.measurement));
+    let values: Vec<f64> = times.sorted().iter().map(|time| time.value).collect();
+    (histogram_of(&values), times.censored() as u64)
+}
+
+/// A histogram, in microseconds, of times in milliseconds.
+pub fn histogram_of(times_ms: &[f64]) -> Histogram<u64> {
+    let mut histogram = Histogram::new_with_bounds(1, LONGEST_US, DIGITS)
+        .expect("the bounds and digits are constants within its limits");
+    for time in times_ms {
         // Saturating: what is longer than the histogram holds is entered as the longest it holds.
         histogram.saturating_record((time * 1_000.0).round() as u64);
     }
-    (histogram, censored.len() as u64)
-}
-
-fn empty() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST_US, DIGITS)
-        .expect("the bounds and digits are constants within its limits")
+    histogram
 }
 
 /// Writes one scenario's recovery times in milliseconds.

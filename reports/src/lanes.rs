@@ -1,6 +1,7 @@
 //! One run as lanes: who had which role when, who was down, paused or cut, what clients saw, and which steps the
 //! failover took. Drawing, story and trace all start from here, so they cannot disagree.
 
+use firedrill_checkers::measure::Measurement;
 use firedrill_checkers::record::{
     Fact, Failure, Life, Mark, NodeClass, NodeIndex, Observation, Outcome, Purpose, Records, Role, Shard,
     SimTime,
@@ -111,6 +112,13 @@ pub fn node_name(records: &Records, node: NodeIndex) -> String {
         Some(info) => info.name.clone(),
         None => format!("node {}", node.0),
     }
+}
+
+/// When the fault began that the recovery time counts from: the one the meter names, else the first.
+pub fn outage_fault(records: &Records, measured: Option<&Measurement>) -> Option<SimTime> {
+    let faults = &records.journal.faults;
+    let named = measured.and_then(|m| m.rto.fault).and_then(|index| faults.get(index as usize));
+    named.map(|fault| fault.began.at).or_else(|| faults.iter().map(|fault| fault.began.at).min())
 }
 
 /// The word for a step of a failover.

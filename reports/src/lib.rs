@@ -3,12 +3,26 @@
 //! Reports are pure functions of a [`result::Campaign`]: no clock, no environment, no terminal detection. Equal
 //! campaigns give equal bytes. Each format is one small file behind [`Report`]:
 //!
+//! ```
+//! use firedrill_reports::{Report, html::Html, json::Json, sample};
+//!
+//! let campaign = sample::campaign(sample::Size::Small);
+//! let mut page = Vec::new();
+//! Html.write(&campaign, &mut page)?;
+//! assert!(page.starts_with(b"<!doctype html>"));
+//!
+//! let mut summary = Vec::new();
+//! Json.write(&campaign, &mut summary)?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
 //! Read in this order: [`result`] is what a campaign holds, [`mod@summarise`] makes a scenario's figures from its runs,
 //! [`headline`] answers the four questions every reader has, [`lanes`] lays one run out for drawing and telling.
 
 pub mod compare;
 pub mod headline;
 pub mod hgrm;
+pub mod html;
 pub mod human;
 pub mod json;
 pub mod junit;
@@ -18,6 +32,7 @@ pub mod result;
 pub mod sample;
 pub mod story;
 pub mod summarise;
+pub mod svg;
 pub mod text;
 pub mod trace;
 

@@ -300,6 +300,10 @@ pub struct RtoSummary {
     pub p99: Option<f64>,
     /// Largest.
     pub max: Option<f64>,
+    /// Lower end of the 95 % interval of the true 99th percentile (an order statistic).
+    pub p99_low: Option<f64>,
+    /// Upper end of it; `null` where there are too few samples to say.
+    pub p99_high: Option<f64>,
     /// Runs that had not recovered when they ended.
     pub censored: u64,
     /// Runs behind the percentiles.

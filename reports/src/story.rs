@@ -230,11 +230,11 @@ impl Teller<'_> {
         }
     }
 
-    /// The first bad write probe after the first fault, and the good one that ends the outage. The meter's own figure
+    /// The first bad write probe after the fault, and the good one that ends the outage. The meter's own figure
     /// decides which one that is, because an acknowledged write may still have been lost.
     fn probes(&mut self, measured: Option<&Measurement>) {
         let records = self.records;
-        let Some(fault) = records.journal.faults.iter().map(|f| f.began.at).min() else { return };
+        let Some(fault) = crate::lanes::outage_fault(records, measured) else { return };
         let probes =
             || records.history.operations.iter().filter(|o| o.purpose == Purpose::Probe && o.is_write());
         let Some(bad) = probes().find(|o| o.invoked.at >= fault && !o.outcome.is_ok()) else { return };

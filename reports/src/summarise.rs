@@ -7,19 +7,8 @@ use crate::result::{
     FailoverSummary, FaultSummary, LinearizableSummary, PhaseSummary, PhasesSummary, RpoSummary, RtoSummary,
     RunLine, ScenarioSummary, SplitBrainSummary,
 };
-use firedrill_checkers::measure::{Linearizability, Measurement, Phases, Span};
-
-/// Samples that a percentile needs before the largest of them exceeds the true percentile with 95 % confidence:
-/// the smallest n with 1 - (p/100)^n >= 0.95 (299 for p99).
-pub fn samples_needed(percent: u32) -> u64 {
-    match percent {
-        0..=50 => 5,
-        51..=90 => 29,
-        91..=95 => 59,
-        96..=99 => 299,
-        _ => 1,
-    }
-}
+use firedrill_checkers::measure::{Linearizability, Measurement, Phases};
+use firedrill_checkers::stats::{Distribution, Sample};
 
 /// The figures of `lines`, all of one scenario and backend. Name, verdict, expectations and failures are the
 /// caller's to add: they need the scenario.
@@ -49,45 +38,28 @@ pub fn summarise(lines: &[RunLine]) -> ScenarioSummary {
     }
 }
 
-/// Index of a percentile in `samples` sorted values by nearest rank; the last one where there are too few samples.
-pub fn percentile_index(samples: usize, percent: u32) -> Option<usize> {
-    let last = samples.checked_sub(1)?;
-    if (samples as u64) < samples_needed(percent) {
-        return Some(last);
-    }
-    let rank = (samples * percent as usize).div_ceil(100);
-    Some(rank.saturating_sub(1).min(last))
-}
-
-/// A percentile of sorted values.
-pub fn percentile(sorted: &[f64], percent: u32) -> Option<f64> {
-    percentile_index(sorted.len(), percent).and_then(|at| sorted.get(at).copied())
-}
-
-/// The finite recovery times in rising order, and the spans of runs that never recovered in rising order.
-pub fn recovery_times<'a>(measured: impl Iterator<Item = &'a Measurement>) -> (Vec<f64>, Vec<f64>) {
-    let spans: Vec<Span> = measured.filter_map(|m| m.rto.first).filter(|span| span.ms.is_finite()).collect();
-    let pick = |censored: bool| {
-        let mut times: Vec<f64> = spans.iter().filter(|s| s.censored == censored).map(|s| s.ms).collect();
-        times.sort_by(f64::total_cmp);
-        times
-    };
-    (pick(false), pick(true))
+/// The recovery times of some runs; runs that never recovered come last, as longer than any other.
+pub fn recovery_times<'a>(measured: impl Iterator<Item = &'a Measurement>) -> Distribution {
+    let spans = measured.filter_map(|m| m.rto.first).filter(|span| span.ms.is_finite());
+    spans.map(|span| Sample { value: span.ms, censored: span.censored }).collect()
 }
 
 fn rto(measured: &[&Measurement]) -> RtoSummary {
-    let (finite, censored) = recovery_times(measured.iter().copied());
-    let samples = finite.len() + censored.len();
-    let at = |percent| percentile_index(samples, percent).and_then(|index| finite.get(index).copied());
+    let times = recovery_times(measured.iter().copied());
+    let known = |sample: Option<Sample>| sample.filter(|s| !s.censored).map(|s| s.value);
+    let at = |per_mille| times.quantile(per_mille).filter(|q| !q.censored).map(|q| q.value);
+    let (low, high) = times.interval(990);
     RtoSummary {
-        p50: at(50),
-        p90: at(90),
-        p95: at(95),
-        p99: at(99),
-        max: at(100),
-        censored: censored.len() as u64,
-        samples: samples as u64,
-        beyond_ms: censored.first().copied(),
+        p50: at(500),
+        p90: at(900),
+        p95: at(950),
+        p99: at(990),
+        max: known(times.max()),
+        p99_low: known(low),
+        p99_high: known(high),
+        censored: times.censored() as u64,
+        samples: times.len() as u64,
+        beyond_ms: times.sorted().iter().find(|s| s.censored).map(|s| s.value),
         target: None,
     }
 }
@@ -109,14 +81,14 @@ fn phase_sum(phases: &Phases) -> f64 {
 }
 
 fn phase(measured: &[&Measurement], get: fn(&Phases) -> Option<f64>, total: f64) -> Option<PhaseSummary> {
-    let mut times: Vec<f64> =
-        measured.iter().filter_map(|m| get(&m.rto.phases)).filter(|ms| ms.is_finite()).collect();
+    let figures = measured.iter().filter_map(|m| get(&m.rto.phases)).filter(|ms| ms.is_finite());
+    let times: Distribution = figures.map(Sample::exact).collect();
     if times.is_empty() {
         return None;
     }
-    times.sort_by(f64::total_cmp);
-    let share = (total > 0.0).then(|| times.iter().sum::<f64>() / total);
-    Some(PhaseSummary { p50: percentile(&times, 50), p99: percentile(&times, 99), share })
+    let share = (total > 0.0).then(|| times.sorted().iter().map(|s| s.value).sum::<f64>() / total);
+    let at = |per_mille| times.quantile(per_mille).map(|q| q.value);
+    Some(PhaseSummary { p50: at(500), p99: at(990), share })
 }
 
 fn add_loss(mut sum: RpoSummary, m: &Measurement) -> RpoSummary {
@@ -177,6 +149,7 @@ fn add_failovers(mut sum: FailoverSummary, m: &Measurement) -> FailoverSummary {
 mod tests {
     use super::*;
     use crate::result::Seed;
+    use firedrill_checkers::measure::Span;
 
     fn run(seed: u64, ms: f64, censored: bool) -> RunLine {
         let mut line = RunLine { seed: Seed(seed), ..RunLine::default() };

@@ -1,6 +1,7 @@
 //! Numbers and names as people read them, and the escaping every output format needs.
 
 use crate::result::RtoSummary;
+use firedrill_checkers::stats::samples_needed;
 
 /// Printed wherever there is no figure. A report never shows 0 for something that was not measured.
 pub const NOT_MEASURED: &str = "not measured";
@@ -138,7 +139,7 @@ pub fn percentile(rto: &RtoSummary, value: Option<f64>) -> String {
 
 /// `p99`, or `p99 (max of 20)` where there are too few samples for it.
 pub fn percentile_label(percent: u32, samples: u64) -> String {
-    if samples > 0 && samples < crate::summarise::samples_needed(percent) {
+    if samples > 0 && samples < samples_needed(percent * 10) as u64 {
         format!("p{percent} (max of {})", count(samples))
     } else {
         format!("p{percent}")

@@ -29,6 +29,7 @@ pub use report::{
     Verdict,
 };
 
+use crate::import::ImportedHistory;
 use crate::record::History;
 use columns::{Columns, Kind, Lane};
 use report::Finding;
@@ -62,6 +63,11 @@ impl Default for Options {
 /// ```
 pub fn check_history(history: &History, options: &Options) -> Report {
     check_columns(&from_records::columns(history), history, options)
+}
+
+/// Judges a history that was recorded elsewhere.
+pub fn check_imported(history: &ImportedHistory, options: &Options) -> Report {
+    check_columns(&history.columns, history, options)
 }
 
 /// The workload's operations of a run as columns, for those who check more than once.
@@ -294,6 +300,10 @@ fn no_order(lane: &Lane<'_>, stuck: usize) -> Finding {
         |i: &usize| *i != stuck && lane.inv[*i] < lane.ret[stuck] && lane.ret[*i] > lane.inv[stuck];
     for i in (0..lane.len()).filter(open_with).take(explain::CORE_MAX - 1) {
         core.add(Some(i), "was open at the same time");
+    }
+    if lane.kind[stuck] == Kind::NotEqual {
+        return core
+            .finding(Class::FalseMismatch, "no order puts another value in place when this was refused");
     }
     core.finding(Class::NoOrder, "a search found that no order of the operations explains all results")
 }

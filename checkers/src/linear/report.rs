@@ -294,16 +294,21 @@ impl Report {
 
 fn write_unknown(out: &mut String, key: &KeyReport, verdict: &Verdict) {
     if let Verdict::Unknown { budget_steps, furthest, .. } = verdict {
-        let _ = writeln!(out, "key \"{}\": no verdict in {budget_steps} steps", key.key);
+        let _ = writeln!(out, "{}no verdict in {budget_steps} steps", prefix(&key.key));
         if let Some(furthest) = furthest {
             let _ = writeln!(out, "  the furthest order found stopped at: {}", furthest.line());
         }
     }
 }
 
+/// Which key; nothing for a history of one key without name.
+fn prefix(key: &str) -> String {
+    if key.is_empty() { String::new() } else { format!("key \"{key}\": ") }
+}
+
 impl Evidence {
     fn write(&self, out: &mut String, key: &str) {
-        let _ = writeln!(out, "\nkey \"{key}\": {}", self.name);
+        let _ = writeln!(out, "\n{}{}", prefix(key), self.name);
         let _ = writeln!(out, "  {}", self.summary);
         if let Some(ms) = self.staleness_ms {
             let _ = writeln!(out, "  out of date for {ms:.3} ms");

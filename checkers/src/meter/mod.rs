@@ -105,12 +105,14 @@ pub fn measure(records: &Records, options: &MeterOptions) -> Measurement {
     let probes = rto::Probes::collect(&run);
     let windows = windows::all(&run, &probes);
     let (rto, headline) = rto::measure(&run, &probes, &windows);
+    let (load, cost) = load::measure(&run);
     Measurement {
         rpo: rpo::measure(&run, &headline),
         split_brain: split_brain::measure(&run),
         failover: quality::measure(&run, &windows),
         reads: reads::measure(&run),
-        load: load::measure(&run),
+        load,
+        cost,
         linearizable: Linearizability::NotChecked,
         converged: run.finals.converged(&run).map(|same| same && probes.serving_at_end()),
         stuck: probes.stuck(run.last_heal()),

@@ -11,7 +11,7 @@
 //! it announced that) and `redirect`, or no phases at all.
 
 use super::ms;
-use super::timeline::ShardLine;
+use super::timeline::{MarkAt, ShardLine};
 use crate::measure::Phases;
 use crate::record::{Mark, NodeIndex, SimTime};
 
@@ -32,9 +32,10 @@ pub(crate) fn split(
     let marks = Marks { line, after: fault_at };
     let Some(primary) = primary.or_else(|| marks.last_promoted(good_at)) else { return Split::default() };
     let Some(writable_at) = marks.writable(primary, good_at) else { return Split::default() };
-    let declared = marks.first(Mark::Declared, writable_at);
-    let elected = marks.last(Mark::Elected, writable_at);
-    let fenced = marks.last(Mark::Fenced, writable_at);
+    let of_primary = |mark: &&MarkAt| line.concerns_primary(mark);
+    let declared = marks.all(Mark::Declared, writable_at).find(of_primary).map(|mark| mark.at);
+    let elected = marks.all(Mark::Elected, writable_at).next_back().map(|mark| mark.at);
+    let fenced = marks.all(Mark::Fenced, writable_at).rfind(of_primary).map(|mark| mark.at);
     let mut reached = fault_at;
     let mut phase = |boundary: Option<SimTime>| {
         boundary.map(|boundary| {
@@ -64,23 +65,14 @@ impl Marks<'_> {
         self.after < at && at <= until
     }
 
-    fn all(&self, wanted: Mark, until: SimTime) -> impl DoubleEndedIterator<Item = (SimTime, NodeIndex)> {
-        let marks =
-            self.line.marks.iter().filter(move |mark| mark.mark == wanted && self.within(mark.at, until));
-        marks.map(|mark| (mark.at, mark.about))
-    }
-
-    fn first(&self, wanted: Mark, until: SimTime) -> Option<SimTime> {
-        self.all(wanted, until).next().map(|(at, _)| at)
-    }
-
-    fn last(&self, wanted: Mark, until: SimTime) -> Option<SimTime> {
-        self.all(wanted, until).next_back().map(|(at, _)| at)
+    fn all(&self, wanted: Mark, until: SimTime) -> impl DoubleEndedIterator<Item = &MarkAt> {
+        self.line.marks.iter().filter(move |mark| mark.mark == wanted && self.within(mark.at, until))
     }
 
     /// When `primary` first was writable: by its mark, its announcement, the mark of its promotion or its role.
     fn writable(&self, primary: NodeIndex, until: SimTime) -> Option<SimTime> {
-        let marked = |wanted| self.all(wanted, until).find(|(_, about)| *about == primary).map(|(at, _)| at);
+        let marked =
+            |wanted| self.all(wanted, until).find(|mark| mark.subject() == primary).map(|mark| mark.at);
         let announced = |list: &[(SimTime, NodeIndex)]| {
             list.iter().find(|(at, node)| *node == primary && self.within(*at, until)).map(|(at, _)| *at)
         };
@@ -93,6 +85,6 @@ impl Marks<'_> {
     /// Where answers do not tell who gave them: the node promoted last.
     fn last_promoted(&self, until: SimTime) -> Option<NodeIndex> {
         let promoted = |wanted| self.all(wanted, until).next_back();
-        promoted(Mark::Writable).or_else(|| promoted(Mark::Promoted)).map(|(_, about)| about)
+        promoted(Mark::Writable).or_else(|| promoted(Mark::Promoted)).map(|mark| mark.subject())
     }
 }

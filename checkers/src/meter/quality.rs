@@ -3,6 +3,7 @@
 //! - A failover is *false* if the old primary ran, and answered a majority of the shard's clients in time, through the
 //!   whole detection window: from the first suspicion (failing that, the verdict) to the verdict (failing that, the
 //!   promotion). A planned switch is never false.
+//! - A failover is *needless* if the fault it answers had healed before the verdict.
 //! - A failover is *missed* if a shard had no good service for longer than an option says although a candidate ran all that time
 //!   and nobody was promoted.
 //! - A *flap* is a promotion that follows another one of the same shard within an option's window.
@@ -25,6 +26,7 @@ pub(crate) fn measure(run: &Run, windows: &Windows) -> FailoverQuality {
         let flap = |two: &&[&Promotion]| two[1].at.0 - two[0].at.0 <= run.options.flap_window.0;
         quality.flaps += promotions.windows(2).filter(flap).count() as u32;
         quality.false_failovers += promotions.iter().filter(|p| is_false(run, shard, line, p)).count() as u32;
+        quality.needless += promotions.iter().filter(|p| is_needless(run, line, p)).count() as u32;
         let aborted = line.marks.iter().filter(|mark| mark.mark == Mark::Aborted && mark.at >= begin);
         quality.aborted += aborted.count() as u32;
     }
@@ -42,16 +44,28 @@ fn is_false(run: &Run, shard: usize, line: &ShardLine, promotion: &Promotion) ->
         && serves_majority(run, shard, promotion.from, from, until)
 }
 
+/// Whether the fault that it answers had healed before the verdict: the fault was shorter than the detection.
+fn is_needless(run: &Run, line: &ShardLine, promotion: &Promotion) -> bool {
+    let fault = run.fault_before(promotion.at).map(|fault| &run.records.journal.faults[fault]);
+    let Some(fault) = fault.filter(|fault| !fault.planned) else { return false };
+    let (_, verdict) = detection_window(run, line, promotion);
+    fault.healed.is_some_and(|healed| healed.at <= verdict)
+}
+
 /// From suspicion to verdict, and at least the time that a client would wait for an answer before the verdict.
 fn detection_window(run: &Run, line: &ShardLine, promotion: &Promotion) -> (SimTime, SimTime) {
     let earlier = line.promotions.iter().rev().find(|other| other.at < promotion.at).map(|other| other.at);
     let fault = run.fault_before(promotion.at).map(|fault| run.records.journal.faults[fault].began.at);
     let after = earlier.max(fault);
     let first = |wanted: Mark| {
-        let mut marks = line.marks.iter().filter(|mark| mark.mark == wanted && mark.at <= promotion.at);
+        let mut marks = line.marks.iter().filter(|mark| {
+            mark.mark == wanted
+                && mark.at <= promotion.at
+                && mark.about.is_none_or(|about| about == promotion.from)
+        });
         marks.find(|mark| after.is_none_or(|after| mark.at >= after)).map(|mark| mark.at)
     };
-    let until = first(Mark::Declared).or_else(|| first(Mark::Promoting)).unwrap_or(promotion.at);
+    let until = first(Mark::Declared).unwrap_or(promotion.at);
     let from = first(Mark::Suspected).or(first(Mark::Declared)).or(fault).unwrap_or(until);
     (from.min(SimTime(until.0.saturating_sub(run.options.deadline.0))), until)
 }
@@ -63,7 +77,8 @@ fn serves_majority(run: &Run, shard: usize, node: NodeIndex, from: SimTime, unti
     let mut served: BTreeMap<NodeIndex, bool> = BTreeMap::new();
     for operation in operations[begin..].iter().take_while(|operation| operation.invoked.at <= until) {
         if operation.is_write() && by_clients(operation) && run.shard_of(operation) == shard {
-            let done = operation.completed.map(|completed| completed.at.0 - operation.invoked.at.0);
+            let done =
+                operation.completed.map(|completed| completed.at.0.saturating_sub(operation.invoked.at.0));
             let in_time =
                 done.is_some_and(|took| took <= run.options.deadline.0) && acknowledged_write(operation);
             let by_it = operation.answered_by.is_none_or(|answerer| answerer == node);

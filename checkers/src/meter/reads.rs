@@ -1,4 +1,5 @@
-//! Stale reads: a read that misses a write acknowledged before it began.
+//! Stale reads: a read that misses a write acknowledged before it began. And dirty reads: a read that shows a write
+//! which is not in the final state.
 //!
 //! Only writes that survive count: a read that misses a lost write is the loss over again, which `rpo` counts. The
 //! staleness of a read is its age behind the first write that it misses. One sweep: reads in order of invocation,
@@ -24,9 +25,10 @@ pub(crate) fn measure(run: &Run) -> ReadQuality {
         while let Some((completed, write)) = acks.next_if(|(completed, _)| *completed < read.invoked) {
             advance(run, &mut frontier, completed, write);
         }
+        quality.dirty += u64::from(shows_lost(run, read));
         if let Some(missed) = first_missed(run, &frontier[read.key.0 as usize], read) {
             quality.stale += 1;
-            let age = ms(read.invoked.at.0 - missed.at.0);
+            let age = ms(read.invoked.at.0.saturating_sub(missed.at.0));
             quality.staleness_max_ms = Some(quality.staleness_max_ms.map_or(age, |max| max.max(age)));
         }
     }
@@ -80,6 +82,26 @@ fn first_missed(run: &Run, steps: &[Step], read: &Operation) -> Option<Instant> 
     };
     let missed = steps.get(steps.partition_point(|step| step.mark < seen))?;
     Some(missed.acknowledged)
+}
+
+/// Whether a read showed a write that is not in the final state.
+fn shows_lost(run: &Run, read: &Operation) -> bool {
+    let Outcome::Ok(returned) = &read.outcome else { return false };
+    let key = read.key.0 as usize;
+    let lost = |value: u64| {
+        let writers = &run.finals.writes[run.finals.writers(key, value)];
+        writers.iter().any(|write| run.survival[write.operation as usize] == Survival::Vanished)
+    };
+    match returned {
+        Returned::List { shared, tail } => {
+            let spine = &run.records.history.keys[key].spine;
+            let shown = (*shared as usize).min(spine.len());
+            // What survives of the spine is a prefix, so its last element shown tells for all.
+            spine[..shown].last().is_some_and(|value| lost(*value)) || tail.iter().any(|value| lost(*value))
+        }
+        Returned::Value(Some(value)) | Returned::Mismatch(Some(value)) => lost(*value),
+        Returned::Value(None) | Returned::Mismatch(None) | Returned::Done | Returned::Version(_) => false,
+    }
 }
 
 /// A register's value may be newer than every write invoked before its own write ended; `None`: it may be newer than

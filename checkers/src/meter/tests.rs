@@ -84,6 +84,14 @@ fn phases_out_of_order_still_sum_to_the_recovery_time() {
 }
 
 #[test]
+fn a_verdict_about_a_replica_is_no_detection_of_the_primary() {
+    let mut story = oracle(DELAYS);
+    story.mark(10_100, Mark::Suspected, C);
+    story.mark(10_200, Mark::Declared, C);
+    assert_eq!(story.measure().rto.phases.detect, Some(5_013.0));
+}
+
+#[test]
 fn a_late_acknowledgement_is_as_bad_as_none() {
     let mut story = Story::new(30_000);
     story.good_probes(0, 10_000, 100, A);
@@ -717,6 +725,55 @@ fn a_failover_that_was_given_up_is_counted() {
     assert_eq!(story.measure().failover.aborted, 1);
 }
 
+#[test]
+fn the_leader_of_a_group_of_arbiters_is_no_primary() {
+    let mut story = overlap_of(0);
+    let arbiter = story.node("arbiter", NodeClass::Arbiter, None);
+    story.promote(12_000, arbiter);
+    story.survives_all_but(&[B, C], &[]);
+    let m = story.measure();
+    assert_eq!((m.failover.count, m.split_brain.grade), (1, 0));
+}
+
+#[test]
+fn a_failover_for_a_fault_that_had_healed_before_the_verdict_is_needless() {
+    for (healed, needless) in [(13_000, 1), (30_000, 0)] {
+        let mut story = overlap_of(0);
+        story.mark(14_000, Mark::Declared, A);
+        story.records.journal.faults[0].healed = Some(story.instant(healed));
+        assert_eq!(story.measure().failover.needless, needless);
+    }
+}
+
+#[test]
+fn without_marks_announced_roles_tell_the_failovers_and_a_returning_primary_is_none() {
+    let mut story = Story::new(60_000);
+    story.acked(1, 2, A);
+    story.kill(10_000, A);
+    story.role(15_000, B, Role::Primary);
+    story.life(20_000, A, Life::Up);
+    story.role(20_000, A, Role::Primary);
+    story.role(21_000, A, Role::Replica);
+    assert_eq!(story.measure().failover.count, 1);
+    let mut failback = Story::new(60_000);
+    failback.acked(1, 2, A);
+    failback.kill(10_000, A);
+    failback.role(15_000, B, Role::Primary);
+    failback.role(25_000, B, Role::Replica);
+    failback.life(20_000, A, Life::Up);
+    failback.role(25_000, A, Role::Primary);
+    assert_eq!(failback.measure().failover.count, 2);
+}
+
+#[test]
+fn observations_of_several_processes_need_not_be_in_order() {
+    let mut story = overlap_of(250);
+    story.sort();
+    let sorted = super::measure(&story.records, &MeterOptions::default());
+    story.records.observations.reverse();
+    assert_eq!(super::measure(&story.records, &MeterOptions::default()), sorted);
+}
+
 // ----------------------------------------------------------------------------------------------------- reads, load
 
 #[test]
@@ -733,6 +790,51 @@ fn a_read_that_misses_an_acknowledged_surviving_write_is_stale() {
     let m = story.measure();
     // At 250 and 400 the second element is missing, acknowledged at 201.
     assert_eq!((m.reads.stale, m.reads.staleness_max_ms), (2, Some(199.0)));
+}
+
+#[test]
+fn a_read_that_shows_a_write_which_is_lost_later_is_dirty() {
+    let mut story = Story::new(30_000);
+    let values = [story.acked(100, 101, A), story.acked(200, 201, A)];
+    let key = story.key("load", 0);
+    let shown = story.list(key, &values);
+    let completed = Some(story.instant(301));
+    let read = story.operation(Purpose::Workload, key, Action::Read, 300);
+    (read.completed, read.outcome) = (completed, Outcome::Ok(shown));
+    story.final_read("load", B, &values[..1]);
+    let m = story.measure();
+    assert_eq!((m.reads.dirty, m.reads.stale, m.rpo.writes), (1, 0, Some(1)));
+}
+
+#[test]
+fn the_cost_is_counted_per_acknowledged_write() {
+    let mut story = Story::new(30_000);
+    for n in 0..10 {
+        story.acked(n * 100, n * 100 + 1, A);
+    }
+    story.append(Purpose::Workload, "load", 7_000);
+    let journal = &mut story.records.journal;
+    (journal.messages_sent, journal.bytes_sent, journal.bytes_replicated) = (45, Some(5_000), Some(220));
+    let m = story.measure();
+    assert_eq!((m.cost.messages_per_write, m.cost.bytes_per_write), (Some(4.5), Some(500.0)));
+    assert_eq!(m.cost.write_amplification, Some(2.2), "220 bytes for 100 bytes of payload");
+    assert_eq!(Story::new(1_000).measure().cost, Cost::default(), "nothing counted is null");
+}
+
+#[test]
+fn refusals_are_failures_and_told_apart_by_cause() {
+    let mut story = Story::new(30_000);
+    for (n, failure) in [Failure::Limited, Failure::Limited, Failure::NotPrimary].into_iter().enumerate() {
+        let completed = Some(story.instant(n as u64 * 100 + 1));
+        let operation = story.append(Purpose::Workload, "load", n as u64 * 100);
+        (operation.completed, operation.outcome) = (completed, Outcome::Fail(failure));
+    }
+    let m = story.measure();
+    assert_eq!(m.load.failed, 3);
+    assert_eq!(
+        m.load.refusals.into_iter().collect::<Vec<_>>(),
+        [(Failure::NotPrimary, 1), (Failure::Limited, 2)]
+    );
 }
 
 #[test]

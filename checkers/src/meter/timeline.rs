@@ -6,7 +6,9 @@
 //! announces another role than primary is no longer writable. In a shard where nobody ever announces whether it is
 //! writable, a running primary counts as writable.
 
-use crate::record::{Fact, Instant, Life, Mark, NodeClass, NodeIndex, Records, Role, Shard, SimTime};
+use crate::record::{
+    Fact, Instant, Life, LifeEvent, Mark, NodeClass, NodeIndex, Observation, Records, Role, Shard, SimTime,
+};
 
 /// A node's time as primary of a shard.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,12 +33,20 @@ pub(crate) struct Hold {
     pub until: SimTime,
 }
 
-/// A mark, with the node it is about.
+/// A mark, who announced it and whom it is about.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct MarkAt {
     pub at: SimTime,
     pub mark: Mark,
-    pub about: NodeIndex,
+    pub by: NodeIndex,
+    pub about: Option<NodeIndex>,
+}
+
+impl MarkAt {
+    /// Whom it is about; the announcer itself where it does not say.
+    pub fn subject(&self) -> NodeIndex {
+        self.about.unwrap_or(self.by)
+    }
 }
 
 /// A change of primary.
@@ -59,6 +69,22 @@ pub(crate) struct ShardLine {
     pub promotions: Vec<Promotion>,
 }
 
+impl ShardLine {
+    /// Whether a mark can be about the primary that a failover replaces: it names nobody, or a node that had been primary
+    /// by then. Verdicts about replicas and arbiters are no step of a failover.
+    pub fn concerns_primary(&self, mark: &MarkAt) -> bool {
+        let was_primary = |node| self.reigns.iter().any(|reign| reign.node == node && reign.from <= mark.at);
+        mark.about.is_none_or(|node| self.reigns.is_empty() || was_primary(node))
+    }
+
+    /// Whether `node`, which announced itself at `at`, was primary before `other` already and shows no later epoch.
+    fn older(&self, node: NodeIndex, at: SimTime, other: &Reign) -> bool {
+        let own = self.reigns.iter().find(|reign| reign.node == node && reign.from == at);
+        let later_epoch = own.is_some_and(|own| own.epoch > other.epoch);
+        !later_epoch && self.reigns.iter().any(|reign| reign.node == node && reign.from < other.from)
+    }
+}
+
 /// The whole run, by shard and by node.
 #[derive(Clone, Debug)]
 pub(crate) struct Timeline {
@@ -69,8 +95,12 @@ pub(crate) struct Timeline {
 impl Timeline {
     pub fn new(records: &Records, shards: usize) -> Self {
         let mut sweep = Sweep::new(records, shards);
-        let (mut seen, mut lived) =
-            (records.observations.iter().peekable(), records.journal.life.iter().peekable());
+        let mut observations: Vec<&Observation> = records.observations.iter().collect();
+        let mut life: Vec<&LifeEvent> = records.journal.life.iter().collect();
+        // Sorted already where one recorder wrote them; merged from several processes they need not be.
+        observations.sort_by_key(|said| said.instant);
+        life.sort_by_key(|event| event.instant);
+        let (mut seen, mut lived) = (observations.into_iter().peekable(), life.into_iter().peekable());
         loop {
             let life_first = match (seen.peek(), lived.peek()) {
                 (None, None) => break,
@@ -148,7 +178,8 @@ impl<'a> Sweep<'a> {
         let nodes = records.topology.nodes.len();
         let mut tells_writable = vec![false; shards];
         for said in &records.observations {
-            tells_writable[said.shard.0 as usize] |= matches!(said.fact, Fact::Writable(_));
+            tells_writable[said.shard.0 as usize] |=
+                matches!(said.fact, Fact::Writable(_)) && holds_data(records, said.node);
         }
         Sweep {
             records,
@@ -188,6 +219,8 @@ impl<'a> Sweep<'a> {
     fn hear(&mut self, node: NodeIndex, shard: Shard, at: SimTime, fact: &Fact) {
         let (s, n) = (shard.0 as usize, node.0 as usize);
         match fact {
+            // The leader of a group of arbiters is no primary, whatever it calls itself.
+            Fact::Role(_) | Fact::Writable(_) if !holds_data(self.records, node) => {}
             Fact::Role(Role::Primary) => {
                 if self.beliefs[s][n].primary_from.is_none() {
                     self.beliefs[s][n].primary_from = Some(at);
@@ -216,7 +249,7 @@ impl<'a> Sweep<'a> {
                 self.beliefs[s][n].announced_writable = false;
             }
             Fact::Mark { mark, about } => {
-                self.shards[s].marks.push(MarkAt { at, mark: *mark, about: about.unwrap_or(node) });
+                self.shards[s].marks.push(MarkAt { at, mark: *mark, by: node, about: *about });
             }
             Fact::Gauge { .. } | Fact::Note(_) => {}
         }
@@ -258,16 +291,32 @@ impl<'a> Sweep<'a> {
     }
 }
 
+fn holds_data(records: &Records, node: NodeIndex) -> bool {
+    records.topology.nodes[node.0 as usize].class == NodeClass::Data
+}
+
 /// The changes of primary of a shard, in order. They are read from the most certain sign that the system gives:
 /// `Promoted` marks if there are any, else `Writable` marks, else announced roles. The first primary of a shard is not
 /// a promotion, and neither is a primary that is confirmed again.
 fn promotions(records: &Records, line: &ShardLine) -> Vec<Promotion> {
     let marked = |wanted: Mark| -> Vec<(SimTime, NodeIndex)> {
-        line.marks.iter().filter(|mark| mark.mark == wanted).map(|mark| (mark.at, mark.about)).collect()
+        line.marks
+            .iter()
+            .filter(|mark| mark.mark == wanted && holds_data(records, mark.subject()))
+            .map(|mark| (mark.at, mark.subject()))
+            .collect()
     };
-    let signs = [marked(Mark::Promoted), marked(Mark::Writable), line.primary_since.clone()];
+    // A node that comes back still believing that it is primary was not promoted: its belief is its old one.
+    let believed = |at: SimTime, node: NodeIndex| {
+        let before = line.reigns.iter().filter(|reign| reign.from < at);
+        let challenged =
+            before.clone().any(|reign| reign.node != node && reign.until > at && line.older(node, at, reign));
+        !challenged
+    };
+    let announced = line.primary_since.iter().copied().filter(|(at, node)| believed(*at, *node)).collect();
+    let signs = [marked(Mark::Promoted), marked(Mark::Writable), announced];
     let signs = signs.into_iter().find(|signs| !signs.is_empty()).unwrap_or_default();
-    let mut current = first_primary(records, line, signs.first());
+    let mut current = first_primary(line, signs.first());
     let mut found = Vec::new();
     for (at, node) in signs {
         if let Some(from) = current.filter(|from| *from != node) {
@@ -279,13 +328,8 @@ fn promotions(records: &Records, line: &ShardLine) -> Vec<Promotion> {
 }
 
 /// The primary before the first sign of a promotion: the latest announced one, else nobody.
-fn first_primary(
-    records: &Records,
-    line: &ShardLine,
-    first: Option<&(SimTime, NodeIndex)>,
-) -> Option<NodeIndex> {
+fn first_primary(line: &ShardLine, first: Option<&(SimTime, NodeIndex)>) -> Option<NodeIndex> {
     let (at, node) = first?;
-    let is_data = |node: NodeIndex| records.topology.nodes[node.0 as usize].class == NodeClass::Data;
     let earlier = line.primary_since.iter().rev().filter(|(since, _)| since <= at);
-    earlier.map(|(_, other)| *other).find(|other| other != node && is_data(*other))
+    earlier.map(|(_, other)| *other).find(|other| other != node)
 }

@@ -743,7 +743,7 @@ pub enum Snapshot {
 }
 
 impl Snapshot {
-    fn wire_size(&self) -> usize {
+    pub(super) fn wire_size(&self) -> usize {
         match self {
             Snapshot::KeepAlive => 1,
             // `$EOF:`, the mark, a line end; then the nine bytes of magic and version.

@@ -22,7 +22,7 @@ pub enum Key {
 impl Key {
     /// The key with these bytes.
     pub fn from_bytes(bytes: &[u8]) -> Key {
-        let number = bytes.strip_prefix(b"k").and_then(|digits| parse_decimal(digits)).map(u32::try_from);
+        let number = bytes.strip_prefix(b"k").and_then(parse_decimal).map(u32::try_from);
         match number {
             Some(Ok(number)) => Key::Numbered(number),
             _ => Key::Named(bytes.into()),

@@ -1,0 +1,320 @@
+//! Histories recorded elsewhere. The format is recognised by the first bytes; files are mapped, not copied.
+//!
+//! # Our own: JSON lines
+//! One object an event, in order of time:
+//! ```text
+//! {"process": 0, "type": "invoke", "f": "write", "key": "x", "value": 5, "time": 1200000}
+//! {"process": 0, "type": "ok", "f": "write", "key": "x", "value": 5, "time": 1900000}
+//! ```
+//! | field | meaning |
+//! |---|---|
+//! | `process` | number of the client; one operation at a time. A name instead of a number: not a client, skipped |
+//! | `type` | `invoke`, `ok` (took effect), `fail` (certainly did not), `info` (nobody knows) |
+//! | `f` | `read`, `write`, `cas` (register); `read`, `append` (list); `get`, `put`, `append` (string) |
+//! | `key` | number or string; without it there is one key. Only that of the invocation is read |
+//! | `value` | argument, or what was read: null, number, string; `[from, to]` for `cas`; an array for a list |
+//! | `current` | for a refused `cas`, what was there: it makes checking linear |
+//! | `time` | nanoseconds, for the report; the order of lines decides |
+//! | `node` | who answered, for the report |
+//! | `error` | reason of a failure. A `cas` that failed *without* one was refused because the value was another |
+//!
+//! Other fields are refused. An `ok` or `fail` without invocation is an error; an `info` without one is counted and
+//! ignored.
+//!
+//! # Jepsen and Knossos: EDN
+//! A vector or a bare sequence of maps `{:process 0, :type :invoke, :f :read, :value nil}`, fields in any order, others
+//! ignored. Operations of a `:nemesis` or any named process are skipped. Values `[key value]` at the invocation are
+//! independent keys.
+//!
+//! # Porcupine
+//! Its Jepsen logs (`INFO  jepsen.util - 3 :invoke :cas [1 2]`) and its key-value logs (EDN maps with `:key`).
+
+mod assemble;
+mod error;
+mod events;
+mod scan;
+
+pub use error::{ImportError, nearest};
+
+use crate::linear::columns::Columns;
+use crate::linear::{Described, Source};
+use assemble::{Assembler, Processes, spell};
+use error::{Problem, line_of};
+use events::{Event, Function, Type};
+use memmap2::Mmap;
+use scan::{Cursor, Raw};
+use std::fs::File;
+use std::path::Path;
+
+/// What a key holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Model {
+    /// One value: read, write, cas.
+    Register,
+    /// A list: read, append.
+    Append,
+    /// A string: get, put, append.
+    Kv,
+}
+
+impl Model {
+    /// The names of the models.
+    pub const NAMES: [&'static str; 3] = ["register", "append", "kv"];
+
+    /// The model of this name.
+    pub fn from_name(name: &str) -> Option<Model> {
+        match name {
+            "register" => Some(Model::Register),
+            "append" => Some(Model::Append),
+            "kv" => Some(Model::Kv),
+            _ => None,
+        }
+    }
+}
+
+/// How a history is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Our own.
+    JsonLines,
+    /// Jepsen, Knossos, Porcupine's key-value logs.
+    Edn,
+    /// Jepsen's console log, as Porcupine keeps it.
+    JepsenLog,
+}
+
+/// How to read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// The model, if it is not to be taken from the operations.
+    pub model: Option<Model>,
+}
+
+/// A history from a file, ready to be checked.
+#[derive(Debug)]
+pub struct ImportedHistory {
+    /// The operations.
+    pub columns: Columns,
+    /// How it was written.
+    pub format: Format,
+    /// What its keys hold, if the operations tell.
+    pub model: Option<Model>,
+    /// Number of invocations.
+    pub operations: u64,
+    /// Unknown outcomes without invocation.
+    pub infos_ignored: u64,
+    /// Lines or events of others than clients.
+    pub events_ignored: u64,
+    text: Text,
+}
+
+/// The text stays at hand: evidence is looked up in it.
+#[derive(Debug)]
+enum Text {
+    Mapped(Mmap),
+    Owned(Vec<u8>),
+}
+
+impl Text {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Text::Mapped(map) => map,
+            Text::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// Reads a history file.
+///
+/// # Errors
+/// If it cannot be read, is in no known format, or is not a history.
+pub fn open(path: &Path, options: &Options) -> Result<ImportedHistory, ImportError> {
+    let io = |source| ImportError::Io { path: path.to_owned(), source };
+    let file = File::open(path).map_err(io)?;
+    let name = path.display().to_string();
+    if file.metadata().map_err(io)?.len() == 0 {
+        return Err(empty(&name));
+    }
+    // SAFETY: the map is read only. Should another program change the file meanwhile, the bytes read are arbitrary; all
+    // reads are bounds-checked, and the result is an error message or a verdict on what was read.
+    #[expect(unsafe_code, reason = "the only way to map a file")]
+    let map = unsafe { Mmap::map(&file) };
+    let text = match map {
+        Ok(map) => Text::Mapped(map),
+        Err(_) => Text::Owned(std::fs::read(path).map_err(io)?),
+    };
+    read(&name, text, options)
+}
+
+/// Reads a history from memory.
+///
+/// # Errors
+/// As [`open`].
+pub fn parse(name: &str, text: Vec<u8>, options: &Options) -> Result<ImportedHistory, ImportError> {
+    if text.is_empty() {
+        return Err(empty(name));
+    }
+    read(name, Text::Owned(text), options)
+}
+
+fn empty(name: &str) -> ImportError {
+    ImportError::Empty { name: name.to_owned(), problem: "no operations in it: nothing to check".into() }
+}
+
+fn read(name: &str, text: Text, options: &Options) -> Result<ImportedHistory, ImportError> {
+    let bytes = text.bytes();
+    let format = recognise(bytes).map_err(|p| p.locate(name, bytes))?;
+    let model = options.model.or_else(|| guess(bytes, format));
+    let mut assembler = Assembler::new(bytes.len(), model);
+    let mut ignored = 0;
+    let result = each(bytes, format, &mut ignored, |event| assembler.event(event));
+    result.map_err(|p| p.locate(name, bytes))?;
+    let operations = assembler.operations() as u64;
+    if operations == 0 {
+        return Err(empty(name));
+    }
+    let infos_ignored = assembler.infos_ignored;
+    let (columns, model) = assembler.finish();
+    Ok(ImportedHistory { columns, format, model, operations, infos_ignored, events_ignored: ignored, text })
+}
+
+/// Tells the format by the first bytes.
+fn recognise(text: &[u8]) -> Result<Format, Problem> {
+    let mut cursor = Cursor::new(text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text));
+    cursor.blanks_and_comments();
+    while matches!(cursor.peek(), b'[' | b'(') {
+        cursor.at += 1;
+        cursor.blanks_and_comments();
+    }
+    let brace = cursor.peek() == b'{';
+    if brace {
+        cursor.at += 1;
+        cursor.blanks();
+    }
+    let first_line = text.split(|&b| b == b'\n').next().unwrap_or(&[]);
+    let log = |line: &[u8]| line.starts_with(b"INFO") || line.windows(11).any(|w| w == b"jepsen.util");
+    match cursor.peek() {
+        b'"' if brace => Ok(Format::JsonLines),
+        b':' if brace => Ok(Format::Edn),
+        b'#' => Ok(Format::Edn),
+        _ if log(first_line) => Ok(Format::JepsenLog),
+        _ => Err(Problem::new(
+            cursor.at,
+            "not a history: expected JSON lines (`{\"process\": ...}`), EDN (`{:process ...}`) or a Jepsen log \
+             (`INFO  jepsen.util - 0 :invoke :read nil`)",
+        )),
+    }
+}
+
+/// The model that the first telling operations have: `append` goes with `read` as well as with `get`.
+fn guess(text: &[u8], format: Format) -> Option<Model> {
+    let mut model = None;
+    let (mut reads, mut appends) = (false, false);
+    // An error ends the scan; here it means that enough is known. True errors are met again when reading.
+    let _ = each(text, format, &mut 0, |event| {
+        match event.function {
+            Function::Get | Function::Put => model = Some(Model::Kv),
+            Function::Write | Function::Cas => model = Some(Model::Register),
+            Function::Read => reads = true,
+            Function::Append => appends = true,
+        }
+        if reads && appends {
+            model = Some(Model::Append);
+        }
+        match model {
+            Some(_) => Err(Problem::new(0, "")),
+            None => Ok(()),
+        }
+    });
+    model.or(reads.then_some(Model::Register)).or(appends.then_some(Model::Append))
+}
+
+/// Feeds every event of a text to `sink`.
+fn each<'a>(
+    text: &'a [u8],
+    format: Format,
+    ignored: &mut u64,
+    mut sink: impl FnMut(&Event<'a>) -> Result<(), Problem>,
+) -> Result<(), Problem> {
+    let mut cursor = Cursor::new(text);
+    if text.starts_with(b"\xEF\xBB\xBF") {
+        cursor.at = 3;
+    }
+    match format {
+        Format::JsonLines => {
+            while let Some(event) = events::json(&mut cursor, ignored)? {
+                sink(&event)?;
+            }
+        }
+        Format::Edn => {
+            while let Some(event) = events::edn(&mut cursor, ignored)? {
+                sink(&event)?;
+            }
+        }
+        Format::JepsenLog => {
+            while let Some(event) = events::jepsen_log(&mut cursor, ignored)? {
+                sink(&event)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Source for ImportedHistory {
+    /// Reads the file again and picks the operations out: nothing of the text is kept for operations that are no
+    /// evidence.
+    fn describe(&self, rows: &[u32]) -> Vec<Described> {
+        let text = self.text.bytes();
+        let mut described = vec![Described::default(); rows.len()];
+        let mut processes = Processes::default();
+        let mut next = 0;
+        let result = each(text, self.format, &mut 0, |event| {
+            let Some(open) = processes.follow(event, next)? else { return Ok(()) };
+            next += u32::from(event.kind == Type::Invoke);
+            for (n, _) in rows.iter().enumerate().filter(|(_, r)| **r == open.operation) {
+                note(&mut described[n], event, text);
+            }
+            Ok(())
+        });
+        debug_assert!(result.is_ok(), "a text that was read once can be read again");
+        described
+    }
+}
+
+/// Adds what an event says of an operation.
+fn note(described: &mut Described, event: &Event<'_>, text: &[u8]) {
+    let ms = match event.time {
+        Raw::Int(ns) => Some(ns as f64 / 1e6),
+        _ => None,
+    };
+    let line = Some(line_of(text, event.offset));
+    let function = format!("{:?}", event.function).to_lowercase();
+    match event.kind {
+        Type::Invoke => {
+            described.process = event.process.to_string();
+            described.invoked_ms = ms;
+            described.line = line;
+            let argument = match event.value {
+                Raw::Nil => String::new(),
+                value => format!(" {}", spell(value)),
+            };
+            described.text = format!("{function}{argument} (never completed)");
+        }
+        kind => {
+            described.completed_line = line;
+            if kind != Type::Info {
+                described.completed_ms = ms;
+            }
+            if !matches!(event.node, Raw::Nil) {
+                described.node = Some(spell(event.node));
+            }
+            let invoked = described.text.trim_end_matches(" (never completed)");
+            described.text = match (kind, event.function) {
+                (Type::Info, _) => format!("{invoked} (unknown outcome)"),
+                (Type::Fail, _) => format!("{invoked} (failed)"),
+                (_, Function::Read | Function::Get) => format!("{function} {}", spell(event.value)),
+                _ => invoked.to_owned(),
+            };
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Every format in, and errors that say where and what.
+
+use firedrill_checkers::import::{self, Format, ImportError, Model, Options};
+use firedrill_checkers::linear::{self, Overall};
+
+fn parse(text: &str) -> Result<import::ImportedHistory, ImportError> {
+    import::parse("h", text.as_bytes().to_vec(), &Options::default())
+}
+
+fn verdict(text: &str) -> Overall {
+    linear::check_imported(&parse(text).expect("a history"), &linear::Options::default()).verdict
+}
+
+fn error(text: &str) -> String {
+    parse(text).expect_err("not a history").to_string()
+}
+
+#[test]
+fn json_lines() {
+    let text = r#"{"process":0,"type":"invoke","f":"write","key":"x","value":5}
+{"process":0,"type":"ok","f":"write","key":"x","value":5}
+{"process":1,"type":"invoke","f":"read","key":"x"}
+{"process":1,"type":"ok","f":"read","value":4}
+"#;
+    let history = parse(text).expect("a history");
+    assert_eq!(
+        (history.format, history.model, history.operations),
+        (Format::JsonLines, Some(Model::Register), 2)
+    );
+    assert_eq!(verdict(text), Overall::Violated);
+    assert_eq!(verdict(&text.replace(":4", ":5")), Overall::Holds);
+}
+
+#[test]
+fn edn_in_a_vector_with_a_nemesis_and_fields_in_any_order() {
+    let text = "[{:index 0 :type :info, :process :nemesis, :f :start, :value nil}\n ; a comment\n\
+                {:type :invoke, :f :write, :value 3, :process 0, :time 10, :error [:a {:b 1}]}\n\
+                {:value 3, :process 0, :type :ok, :f :write}, {:process 1, :type :invoke, :f :read, :value nil}\n\
+                {:process 1, :type :ok, :f :read, :value 4}]";
+    let history = parse(text).expect("a history");
+    assert_eq!((history.format, history.operations, history.events_ignored), (Format::Edn, 2, 1));
+    assert_eq!(verdict(text), Overall::Violated);
+    assert_eq!(verdict(&text.replace(":value 4", ":value 3")), Overall::Holds);
+}
+
+#[test]
+fn independent_keys_are_judged_apart() {
+    let text = "{:process 0, :type :invoke, :f :write, :value [1 3]}\n{:process 0, :type :ok, :f :write, :value [1 3]}\n\
+                {:process 0, :type :invoke, :f :cas, :value [2 [nil 3]]}\n{:process 0, :type :ok, :f :cas, :value [2 [nil 3]]}\n\
+                {:process 1, :type :invoke, :f :read, :value [1 nil]}\n{:process 1, :type :ok, :f :read, :value [1 3]}";
+    let history = parse(text).expect("a history");
+    assert_eq!(history.columns.keys.len(), 2);
+    assert_eq!(verdict(text), Overall::Holds);
+    assert_eq!(
+        verdict(&text.replace(":ok, :f :read, :value [1 3]", ":ok, :f :read, :value [1 4]")),
+        Overall::Violated
+    );
+}
+
+#[test]
+fn a_refused_cas_with_a_reason_says_nothing() {
+    let refused = "{:process 0, :type :invoke, :f :write, :value 1}\n{:process 0, :type :ok, :f :write, :value 1}\n\
+                   {:process 1, :type :invoke, :f :cas, :value [1 2]}\n{:process 1, :type :fail, :f :cas, :value [1 2]}\n\
+                   {:process 0, :type :invoke, :f :read}\n{:process 0, :type :ok, :f :read, :value 1}";
+    assert_eq!(verdict(refused), Overall::Violated);
+    let with_reason = refused.replace(":fail, :f :cas,", ":fail, :error :no-leader, :f :cas,");
+    assert_eq!(verdict(&with_reason), Overall::Holds);
+}
+
+#[test]
+fn a_refused_cas_may_tell_the_value() {
+    let text = r#"{"process":0,"type":"invoke","f":"cas","value":[7,8]}
+{"process":0,"type":"fail","f":"cas","current":null}
+"#;
+    assert_eq!(verdict(text), Overall::Holds);
+    assert_eq!(verdict(&text.replace("null}", "3}")), Overall::Violated, "nobody wrote 3");
+}
+
+#[test]
+fn a_jepsen_log_among_other_lines() {
+    let text = "INFO  jepsen.core - Worker 3 starting\nINFO  jepsen.util - 0\t:invoke\t:write\t1\n\
+                INFO  jepsen.util - :nemesis\t:info\t:start\tnil\nINFO  jepsen.util - 0\t:ok\t:write\t1\n";
+    let history = parse(text).expect("a history");
+    assert_eq!((history.format, history.operations, history.events_ignored), (Format::JepsenLog, 1, 2));
+}
+
+#[test]
+fn lists_begin_with_reads_as_well() {
+    let text = "{:process 0, :type :invoke, :f :read}\n{:process 0, :type :ok, :f :read, :value []}\n\
+                {:process 0, :type :invoke, :f :append, :value 1}\n{:process 0, :type :ok, :f :append, :value 1}";
+    assert_eq!(parse(text).expect("a history").model, Some(Model::Append));
+    assert_eq!(verdict(text), Overall::Holds);
+}
+
+#[test]
+fn a_completion_without_invocation_is_an_error_with_its_line() {
+    let text =
+        "{:process 0, :type :invoke, :f :write, :value 1}\n  {:process 3, :type :ok, :f :write, :value 1}";
+    assert_eq!(error(text), "h:2:3: process 3 completes an operation that it did not invoke");
+}
+
+#[test]
+fn an_unknown_outcome_without_invocation_is_counted_and_ignored() {
+    let text =
+        "{:process 0, :type :invoke, :f :write, :value 1}\n{:process 3, :type :info, :f :write, :value 1}";
+    assert_eq!(parse(text).expect("a history").infos_ignored, 1);
+}
+
+#[test]
+fn two_operations_at_once_are_an_error() {
+    let text = "{:process 0, :type :invoke, :f :read}\n{:process 0, :type :invoke, :f :read}";
+    assert_eq!(error(text), "h:2:1: process 0 invokes an operation while it has another open");
+}
+
+#[test]
+fn misspelled_words_get_a_suggestion() {
+    let text = "{\"process\": 0, \"type\": \"invoke\", \"f\": \"wirte\", \"value\": 1}";
+    assert_eq!(
+        error(text),
+        "h:1:39: operation `wirte` is unknown; allowed: read, write, cas, append, get, put; did you mean `write`?"
+    );
+    let text = "{\"process\": 0, \"type\": \"invoke\", \"f\": \"write\", \"valeu\": 1}";
+    assert!(error(text).ends_with("did you mean `value`?"), "{}", error(text));
+    assert!(error("{:process 0, :type :invok, :f :read}").ends_with("did you mean `invoke`?"));
+}
+
+#[test]
+fn operations_of_another_model_are_refused() {
+    let text =
+        "{:process 0, :type :invoke, :f :write, :value 1}\n{:process 1, :type :invoke, :f :append, :value 1}";
+    let message = error(text);
+    assert!(message.starts_with("h:2:1: for this model the operation `append` is unknown"), "{message}");
+}
+
+#[test]
+fn cut_off_files_say_where() {
+    let whole = "{:process 0, :type :invoke, :f :write, :value \"abc\"}\n{:process 0, :type :ok, :f :write}";
+    for end in 1..whole.len() {
+        if let Err(error) = parse(&whole[..end]) {
+            let text = error.to_string();
+            assert!(text.starts_with("h:1:") || text.starts_with("h:2:"), "{end}: {text}");
+        }
+    }
+}
+
+#[test]
+fn other_files_are_no_histories() {
+    assert!(error("hello\nworld").contains("not a history"));
+    assert!(error("").contains("nothing to check"));
+    assert!(error("[]").contains("not a history"));
+    assert!(error("{:process :nemesis, :type :info, :f :start}").contains("nothing to check"));
+    assert!(error("\u{0}\u{1}\u{2}").contains("not a history"));
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let missing = import::open(std::path::Path::new("no/such/file"), &Options::default());
+    assert!(missing.expect_err("missing").to_string().starts_with("no/such/file: "));
+}

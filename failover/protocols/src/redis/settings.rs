@@ -1,0 +1,84 @@
+//! How a data node is configured. Defaults are those of Redis 7.0.
+
+use super::info::Flavour;
+use super::values::Addr;
+use crate::contract::Duration;
+
+/// Configuration of a data node.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which server it is.
+    pub flavour: Flavour,
+    /// Whom it follows when it is started for the first time, or without its own data.
+    pub follows: Option<Addr>,
+    /// `replica-priority`: lower is promoted first, 0 never.
+    pub priority: u32,
+    /// `replica-announced`: sentinels may tell clients of it.
+    pub announced: bool,
+    /// `repl-timeout`: silence after which either side gives the link up.
+    pub repl_timeout: Duration,
+    /// `repl-ping-replica-period`.
+    pub repl_ping_period: Duration,
+    /// `repl-backlog-size` in bytes.
+    pub backlog_bytes: u64,
+    /// `repl-diskless-sync-delay`: how long a snapshot waits for more replicas.
+    pub sync_delay: Duration,
+    /// `min-replicas-to-write`; 0 for off.
+    pub min_replicas: u32,
+    /// `min-replicas-max-lag`, in whole seconds.
+    pub min_replicas_max_lag: u64,
+    /// What survives a restart.
+    pub persistence: Persistence,
+    /// How long a data set takes to be read at start; the node answers LOADING meanwhile.
+    pub load_time: Duration,
+    /// Rate at which a snapshot is loaded, in bytes per second; 0 for at once.
+    pub load_rate: u64,
+    /// Which historical faults it has.
+    pub quirks: Quirks,
+}
+
+/// Whether and how data is kept on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// `save ""`, `appendonly no`: a restart begins empty. The configuration is kept nevertheless.
+    None,
+    /// Snapshots (RDB) every so often, if something changed, and at a shutdown in good order.
+    Snapshots {
+        /// How often.
+        every: Duration,
+    },
+    /// An append-only file with `appendfsync everysec`.
+    LogEverySecond,
+    /// An append-only file with `appendfsync always`: a reply waits for the disk.
+    LogAlways,
+}
+
+/// Historical faults of replication, off by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quirks {
+    /// Redis 6.0.0 to 6.0.3 trimmed the PINGs at the end of the stream from the offset that a demoted node or a
+    /// waiting replica claims ("meaningful offset"), although they are in the stream: positions no longer meant the
+    /// same on two nodes (redis #7306, #7314, #7143; removed in 6.0.4).
+    pub offset_excludes_pings: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            flavour: Flavour::Redis,
+            follows: None,
+            priority: 100,
+            announced: true,
+            repl_timeout: Duration::from_secs(60),
+            repl_ping_period: Duration::from_secs(10),
+            backlog_bytes: 1 << 20,
+            sync_delay: Duration::from_secs(5),
+            min_replicas: 0,
+            min_replicas_max_lag: 10,
+            persistence: Persistence::None,
+            load_time: Duration::ZERO,
+            load_rate: 0,
+            quirks: Quirks::default(),
+        }
+    }
+}
