@@ -4,15 +4,16 @@ use super::overview::{badge, class, sign};
 use super::{cell, figure, number_cell, table};
 use crate::headline::{Mood, longest_phase};
 use crate::result::{
-    ExpectationResult, Judgement, RunLine, ScenarioResult, ScenarioSummary, StoredRun, Verdict,
+    ExpectationResult, RunLine, ScenarioResult, ScenarioSummary, StoredRun, Verdict, judgement_word,
 };
 use crate::story::story;
 use crate::summarise::recovery_times;
 use crate::svg::{causes, distribution, phases, swimlanes};
 use crate::text::{
-    anchor, bound, bytes, count, count_or, escape, measured, metric, ms, ms_or, number, percent, percentile,
+    anchor, bytes, count, count_or, escape, measured, ms, ms_or, number, percent, percentile,
     percentile_label, plural,
 };
+use firedrill_checkers::expect::{Operator, Verdict as Judgement, parse};
 use firedrill_checkers::stats::Rate;
 
 /// Failing seeds listed with their replay commands.
@@ -74,14 +75,14 @@ fn expectations(s: &ScenarioSummary) -> String {
     let rows = s.expectations.iter().map(|e| {
         let mood = match e.verdict {
             Judgement::Ok => Mood::Good,
-            Judgement::Failed => Mood::Bad,
-            Judgement::Unknown => Mood::Unsure,
+            Judgement::Broken => Mood::Bad,
+            Judgement::Inconclusive => Mood::Unsure,
         };
-        let note = e.note.as_deref().map_or(String::new(), |note| format!(" ({note})"));
+        let above = if e.censored { "> " } else { "" };
         [
             format!("<td><code>{}</code></td>", escape(&e.expect)),
-            format!("<td class=\"{}\">{} {}</td>", class(mood), sign(mood), e.verdict.word()),
-            number_cell(&(measured(&e.expect, e.measured) + &note)),
+            format!("<td class=\"{}\">{} {}</td>", class(mood), sign(mood), judgement_word(e.verdict)),
+            number_cell(&format!("{above}{}", measured(&e.expect, e.measured))),
             number_cell(&margin(e)),
         ]
         .concat()
@@ -91,20 +92,23 @@ fn expectations(s: &ScenarioSummary) -> String {
 
 /// How far the measured value is from its bound, on the good side or the bad one.
 fn margin(e: &ExpectationResult) -> String {
-    let (Some(bound), Some(value)) = (e.bound.or_else(|| bound(&e.expect)), e.measured) else {
+    let (Ok(parsed), Some(bound), Some(value)) = (parse(&e.expect), e.bound, e.measured) else {
         return "–".to_owned();
     };
-    let at_most = e.expect[metric(&e.expect).len()..].trim_start().starts_with('<');
-    let at_least = e.expect[metric(&e.expect).len()..].trim_start().starts_with('>');
-    let room = match (at_most, at_least) {
-        (true, _) => bound - value,
-        (_, true) => value - bound,
-        _ if value == bound => return "exact".to_owned(),
-        _ => -(value - bound).abs(),
+    let room = match parsed.operator {
+        Operator::AtMost | Operator::Below => bound - value,
+        Operator::AtLeast | Operator::Above => value - bound,
+        Operator::Equal if value == bound => return "exact".to_owned(),
+        Operator::Equal | Operator::Unequal => -(value - bound).abs(),
     };
     let part =
         if bound.abs() > 0.0 { format!(" ({})", percent(room.abs() / bound.abs())) } else { String::new() };
-    let word = if room < 0.0 { "over" } else { "left" };
+    let word = match (parsed.operator, room < 0.0) {
+        (_, false) => "left",
+        (Operator::AtLeast | Operator::Above, true) => "short",
+        (Operator::Equal | Operator::Unequal, true) => "off",
+        (Operator::AtMost | Operator::Below, true) => "over",
+    };
     format!("{} {word}{part}", measured(&e.expect, Some(room.abs())))
 }
 
@@ -126,10 +130,10 @@ fn recovery(index: usize, result: &ScenarioResult) -> String {
     let words = format!(
         "{}: p50 {}, {} {}, maximum {}.{p99_range}",
         plural(rto.samples, "run"),
-        percentile(rto, rto.p50),
+        percentile(rto, "p50"),
         percentile_label(99, rto.samples),
-        percentile(rto, rto.p99),
-        percentile(rto, rto.max)
+        percentile(rto, "p99"),
+        percentile(rto, "max")
     );
     if times.is_empty() {
         out.push_str(&format!("<p>{}</p>\n", escape(&words)));
