@@ -238,7 +238,7 @@ fn sure(scenarios: &[&ScenarioSummary]) -> Answer {
     )];
     if let Some(smallest) = scenarios.iter().map(|s| s.runs).filter(|runs| *runs > 0).min() {
         lines.push(format!(
-            "What no run of a scenario showed happens in less than {} of such failovers (95 %, {} in the smallest).",
+            "A failure that no run showed has a chance below {} per run (95 %; {} in the smallest scenario).",
             percent(rule_of_three(smallest)),
             plural(smallest, "run"),
         ));

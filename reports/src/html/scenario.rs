@@ -117,9 +117,9 @@ fn margin(e: &ExpectationResult) -> String {
 fn recovery(index: usize, result: &ScenarioResult) -> String {
     let s = &result.summary;
     let rto = &s.rto_ms;
-    let mut out = "<h3>How long clients were out</h3>\n".to_owned();
+    let mut out = "<div class=\"pair\"><div><h3>How long clients were out</h3>\n".to_owned();
     if rto.samples == 0 {
-        return out + "<p class=\"soft\">Recovery time was not measured in any run.</p>\n";
+        return out + "<p class=\"soft\">Recovery time was not measured in any run.</p></div></div>\n";
     }
     let times = recovery_times(result.lines.iter().filter(|l| !l.inert).map(|l| &l.measurement));
     let p99_range = match (rto.p99_low, rto.p99_high) {
@@ -141,7 +141,9 @@ fn recovery(index: usize, result: &ScenarioResult) -> String {
         let svg = distribution::distribution(&format!("d{index}"), &s.name, &times, rto.target);
         out.push_str(&figure("medium", &svg, &words));
     }
+    out.push_str("</div><div>");
     out.push_str(&phase_bars(index, s));
+    out.push_str("</div></div>\n");
     out.push_str(&slowest(result));
     out
 }
