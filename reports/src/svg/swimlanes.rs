@@ -109,21 +109,27 @@ fn picture(id: &str, scenario: &str, run: &StoredRun, drawn: &Lanes, window: Win
     p.faults();
     p.phases(drawn);
     let marks = p.mark_labels(drawn);
-    let top = p.y;
     p.node_lanes(drawn);
     p.client_lanes(drawn);
-    p.lines(&marks, top);
+    p.markers(&marks);
     p.axis();
     let caption = p.caption.join(" ");
     p.drawing.set_height(p.y);
     Picture { svg: p.drawing.finish(), caption }
 }
 
-/// A vertical marker: where, how it is drawn, and where its label ends.
+/// A vertical marker with its label. Both are drawn last, labels over lines.
 struct Marker {
     x: f64,
     class: &'static str,
-    label_y: f64,
+    label: Label,
+}
+
+struct Label {
+    words: String,
+    class: String,
+    x: f64,
+    y: f64,
 }
 
 struct Painter<'a> {
@@ -248,8 +254,8 @@ impl Painter<'_> {
                 false => ("", x + 3.0),
             };
             let name = if class == "mark-bad" { "bad-label" } else { "mark-label" };
-            self.drawing.text(&format!("{name}{kind}"), at, label_y, &words);
-            out.push(Marker { x, class, label_y: label_y - 9.0 });
+            let label = Label { words, class: format!("{name} halo{kind}"), x: at, y: label_y };
+            out.push(Marker { x, class, label });
         }
         self.y += LABEL_ROW * deepest as f64 + 4.0;
         out
@@ -448,10 +454,12 @@ impl Painter<'_> {
         }
     }
 
-    fn lines(&mut self, markers: &[Marker], top: f64) {
-        let bottom = self.y;
+    fn markers(&mut self, markers: &[Marker]) {
         for marker in markers {
-            self.drawing.line(marker.class, (marker.x, marker.label_y.min(top)), (marker.x, bottom));
+            self.drawing.line(marker.class, (marker.x, marker.label.y - 9.0), (marker.x, self.y));
+        }
+        for Label { words, class, x, y } in markers.iter().map(|marker| &marker.label) {
+            self.drawing.text(class, *x, *y, words);
         }
     }
 
