@@ -6,6 +6,7 @@
 #![no_std]
 extern crate alloc;
 
+pub mod cluster;
 pub mod contract;
 pub mod graph;
 pub mod raft;
