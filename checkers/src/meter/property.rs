@@ -151,8 +151,9 @@ fn random_recovery(story: &mut Story, rng: &mut Rng) -> Option<Span> {
     };
     let mut probes: Vec<(u64, Option<u64>)> = Vec::new();
     let mut good = true;
+    let steadiness = 8 + rng.below(2_000);
     for ms in (0..5_000).step_by(25) {
-        good = ms < faults[0] || if rng.below(12) == 0 { !good } else { good };
+        good = ms < faults[0] || if rng.below(steadiness) == 0 { !good } else { good };
         let answered = good.then(|| ms + 1 + rng.below(20));
         story.probe(ms, answered, A);
         probes.push((ms, answered));
