@@ -9,5 +9,6 @@ extern crate alloc;
 pub mod cluster;
 pub mod contract;
 pub mod graph;
+pub mod memgraph;
 pub mod raft;
 pub mod redis;

@@ -215,6 +215,9 @@ impl Graph {
     /// # Errors
     /// The first change that the graph would refuse.
     pub fn check(&self, transaction: &Transaction) -> Result<(), Refusal> {
+        if let [change] = transaction.changes.as_slice() {
+            return self.judge(change);
+        }
         let mut trial = self.part_of(&transaction.changes);
         transaction.changes.iter().try_for_each(|change| trial.change(change))
     }
@@ -286,91 +289,76 @@ impl Graph {
 
     /// One change, judged before anything is touched.
     fn change(&mut self, change: &Change) -> Result<(), Refusal> {
+        self.judge(change)?;
         match *change {
-            Change::CreateVertex { vertex } => self.create_vertex(vertex),
-            Change::RemoveVertex { vertex } => self.remove_vertex(vertex),
-            Change::CreateEdge { edge, from, to } => self.create_edge(edge, from, to),
-            Change::RemoveEdge { edge } => self.edges.remove(&edge).map(|_| ()).ok_or(Refusal::Missing),
+            Change::CreateVertex { vertex } => {
+                self.vertices.insert(vertex, Properties::new());
+            }
+            Change::RemoveVertex { vertex } => {
+                self.vertices.remove(&vertex);
+                self.edges.retain(|_, (from, to)| *from != vertex && *to != vertex);
+            }
+            Change::CreateEdge { edge, from, to } => {
+                self.edges.insert(edge, (from, to));
+            }
+            Change::RemoveEdge { edge } => {
+                self.edges.remove(&edge);
+            }
             Change::Set { vertex, property, value, bytes } => {
                 self.bytes += u64::from(bytes);
                 self.set(vertex, property, value);
-                Ok(())
             }
             Change::Append { vertex, property, value, bytes } => self.append(vertex, property, value, bytes),
-            Change::Cas { vertex, property, from, to } => self.cas(vertex, property, from, to),
+            Change::Cas { vertex, property, to, .. } => self.set(vertex, property, to),
             Change::Transfer { from, to, amount } => self.transfer(from, to, amount),
         }
-    }
-
-    fn create_vertex(&mut self, vertex: Vertex) -> Result<(), Refusal> {
-        if self.has_vertex(vertex) {
-            return Err(Refusal::Exists);
-        }
-        self.vertices.insert(vertex, Properties::new());
         Ok(())
     }
 
-    fn remove_vertex(&mut self, vertex: Vertex) -> Result<(), Refusal> {
-        self.vertices.remove(&vertex).ok_or(Refusal::Missing)?;
-        self.edges.retain(|_, (from, to)| *from != vertex && *to != vertex);
-        Ok(())
-    }
-
-    fn create_edge(&mut self, edge: Edge, from: Vertex, to: Vertex) -> Result<(), Refusal> {
-        if self.edges.contains_key(&edge) {
-            return Err(Refusal::Exists);
+    /// Whether the graph takes this change as it is now.
+    fn judge(&self, change: &Change) -> Result<(), Refusal> {
+        let refuse_if = |holds: bool, refusal| if holds { Err(refusal) } else { Ok(()) };
+        match *change {
+            Change::CreateVertex { vertex } => refuse_if(self.has_vertex(vertex), Refusal::Exists),
+            Change::RemoveVertex { vertex } => refuse_if(!self.has_vertex(vertex), Refusal::Missing),
+            Change::CreateEdge { edge, from, to } => {
+                refuse_if(self.edges.contains_key(&edge), Refusal::Exists)?;
+                refuse_if(!self.has_vertex(from) || !self.has_vertex(to), Refusal::Missing)
+            }
+            Change::RemoveEdge { edge } => refuse_if(!self.edges.contains_key(&edge), Refusal::Missing),
+            Change::Set { .. } => Ok(()),
+            Change::Append { vertex, property, .. } => {
+                let single = matches!(self.content(vertex, property), Some(Content::One(_)));
+                refuse_if(single, Refusal::WrongType)
+            }
+            Change::Cas { vertex, property, from, .. } => {
+                let found = self.value(vertex, property);
+                refuse_if(found != from, Refusal::Mismatch(found))
+            }
+            Change::Transfer { from, to, amount } => {
+                let held = self.value(from, BALANCE).ok_or(Refusal::Missing)?;
+                refuse_if(!self.has_vertex(to), Refusal::Missing)?;
+                refuse_if(held < amount, Refusal::Insufficient)
+            }
         }
-        if !self.has_vertex(from) || !self.has_vertex(to) {
-            return Err(Refusal::Missing);
-        }
-        self.edges.insert(edge, (from, to));
-        Ok(())
     }
 
     fn set(&mut self, vertex: Vertex, property: Property, value: Value) {
         *self.slot(vertex, property, || Content::One(value)) = Content::One(value);
     }
 
-    fn append(
-        &mut self,
-        vertex: Vertex,
-        property: Property,
-        value: Value,
-        bytes: u32,
-    ) -> Result<(), Refusal> {
-        match self.slot(vertex, property, || Content::Many(Vec::new())) {
-            Content::Many(values) => values.push(value),
-            Content::One(_) => return Err(Refusal::WrongType),
+    fn append(&mut self, vertex: Vertex, property: Property, value: Value, bytes: u32) {
+        if let Content::Many(values) = self.slot(vertex, property, || Content::Many(Vec::new())) {
+            values.push(value);
+            self.bytes += u64::from(bytes);
         }
-        self.bytes += u64::from(bytes);
-        Ok(())
     }
 
-    fn cas(
-        &mut self,
-        vertex: Vertex,
-        property: Property,
-        from: Option<Value>,
-        to: Value,
-    ) -> Result<(), Refusal> {
-        let found = self.value(vertex, property);
-        if found != from {
-            return Err(Refusal::Mismatch(found));
-        }
-        self.set(vertex, property, to);
-        Ok(())
-    }
-
-    fn transfer(&mut self, from: Vertex, to: Vertex, amount: u64) -> Result<(), Refusal> {
-        let rest = self.value(from, BALANCE).ok_or(Refusal::Missing)?.checked_sub(amount);
-        let rest = rest.ok_or(Refusal::Insufficient)?;
-        if !self.has_vertex(to) {
-            return Err(Refusal::Missing);
-        }
+    fn transfer(&mut self, from: Vertex, to: Vertex, amount: u64) {
+        let rest = self.value(from, BALANCE).unwrap_or(0).saturating_sub(amount);
         self.set(from, BALANCE, rest);
         let held = self.value(to, BALANCE).unwrap_or(0);
         self.set(to, BALANCE, held.saturating_add(amount));
-        Ok(())
     }
 
     /// The property's content, made by `first` if there is none.

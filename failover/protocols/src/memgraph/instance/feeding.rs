@@ -1,0 +1,269 @@
+//! MAIN's replicas: what it knows of each, heartbeats, and bringing those up that lag or differ.
+
+use super::super::message::ReplicaConfig;
+use super::super::rpc::Rpc;
+use super::super::state::Mode;
+use super::*;
+
+/// MAIN pings its replicas so often.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// So many failures in a row make a replica's state unknown.
+const MISSES_MAX: u8 = 3;
+
+/// What MAIN knows of a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReplicaState {
+    /// In sync.
+    Ready,
+    /// A transaction is on its way.
+    Replicating,
+    /// Unknown: the next heartbeat or commit has a look.
+    MaybeBehind,
+    /// It is being sent what it lacks.
+    Recovery,
+}
+
+/// What a request to a replica is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Is it there?
+    Beat,
+    /// How far is it?
+    Check,
+    /// First step of registering it: databases and users.
+    Introduce,
+    /// Second step: how far is it?
+    Register,
+    /// The transaction with this timestamp.
+    Prepare(u64),
+    /// The decision on it.
+    Finalize(u64),
+    /// What it lacks.
+    Recover,
+}
+
+/// A replica, as MAIN sees it.
+#[derive(Debug)]
+pub(super) struct ReplicaClient {
+    pub(super) config: ReplicaConfig,
+    pub(super) state: ReplicaState,
+    pub(super) rpc: Rpc<Purpose>,
+    /// Transactions that it is known to have.
+    pub(super) known_committed: u64,
+    misses: u8,
+    /// Who asked for its registration, if that was not a promotion.
+    pub(super) registrar: Option<SessionId>,
+}
+
+impl ReplicaClient {
+    pub(super) fn new(config: ReplicaConfig) -> Self {
+        let (channel, endpoint) = (Channel::Replica(config.id), config.address.endpoint());
+        ReplicaClient {
+            rpc: Rpc::new(channel, endpoint, Kind::Replication),
+            config,
+            state: ReplicaState::MaybeBehind,
+            known_committed: 0,
+            misses: 0,
+            registrar: None,
+        }
+    }
+}
+
+impl Instance {
+    pub(super) fn on_heartbeat_timer(&mut self, cx: &mut Cx<'_, Memgraph>) {
+        let Some(main) = self.main() else { return };
+        for replica in main.replicas.iter_mut().filter(|replica| !replica.rpc.is_busy()) {
+            replica.rpc.call(cx, Purpose::Beat, Call::FrequentHeartbeat);
+        }
+        cx.set_timer(Timer::Heartbeat, HEARTBEAT);
+    }
+
+    /// Asks a replica of unknown state how far it is, unless its connection is in use.
+    pub(super) fn check_replica(&mut self, cx: &mut Cx<'_, Memgraph>, at: usize) {
+        let call = self.heartbeat_call();
+        let Some(main) = self.main() else { return };
+        let replica = &mut main.replicas[at];
+        if replica.state == ReplicaState::MaybeBehind && !replica.rpc.is_busy() {
+            replica.rpc.call(cx, Purpose::Check, call);
+        }
+    }
+
+    fn heartbeat_call(&self) -> Call {
+        Call::Heartbeat { uuid: self.uuid, epoch: self.storage.epoch(), timestamp: self.storage.timestamp() }
+    }
+
+    pub(super) fn introduce(&mut self, cx: &mut Cx<'_, Memgraph>, at: usize) {
+        let uuid = self.uuid;
+        let Some(main) = self.main() else { return };
+        main.replicas[at].rpc.call(cx, Purpose::Introduce, Call::SystemRecovery { uuid });
+    }
+
+    pub(super) fn on_replica_answer(
+        &mut self,
+        cx: &mut Cx<'_, Memgraph>,
+        at: usize,
+        purpose: Purpose,
+        answer: Return,
+    ) {
+        match (purpose, answer) {
+            (Purpose::Prepare(timestamp), Return::Success(yes)) => self.on_prepared(cx, at, timestamp, yes),
+            (Purpose::Finalize(timestamp), Return::Success(yes)) => self.on_finalized(cx, at, timestamp, yes),
+            (Purpose::Beat, _) => {
+                if let Some(main) = self.main() {
+                    main.replicas[at].misses = 0;
+                }
+                self.check_replica(cx, at);
+            }
+            (Purpose::Introduce, _) => self.ask_for_registration(cx, at),
+            (Purpose::Check, Return::Heartbeat { ok, timestamp, epoch, committed }) => {
+                self.judge(cx, at, ok, timestamp, epoch, committed);
+            }
+            (Purpose::Register, Return::Heartbeat { ok, timestamp, epoch, committed }) => {
+                self.judge(cx, at, ok, timestamp, epoch, committed);
+                self.registered(cx, at, true);
+            }
+            (Purpose::Recover, Return::Recovered(Some(timestamp))) => self.recovered(cx, at, timestamp),
+            (Purpose::Recover, _) => self.doubt(at),
+            (Purpose::Prepare(_) | Purpose::Finalize(_) | Purpose::Check | Purpose::Register, _) => {}
+        }
+    }
+
+    pub(super) fn on_replica_failed(
+        &mut self,
+        cx: &mut Cx<'_, Memgraph>,
+        at: usize,
+        purpose: Option<Purpose>,
+    ) {
+        match purpose {
+            None => {}
+            Some(Purpose::Prepare(timestamp)) => self.on_prepared(cx, at, timestamp, false),
+            Some(Purpose::Finalize(timestamp)) => self.on_finalized(cx, at, timestamp, false),
+            Some(Purpose::Beat) => self.miss(at),
+            Some(Purpose::Check | Purpose::Recover) => self.doubt(at),
+            // Each step of a registration connects anew: a black hole costs the connection timeout twice.
+            Some(Purpose::Introduce) => self.ask_for_registration(cx, at),
+            Some(Purpose::Register) => {
+                self.doubt(at);
+                self.registered(cx, at, false);
+            }
+        }
+    }
+
+    fn ask_for_registration(&mut self, cx: &mut Cx<'_, Memgraph>, at: usize) {
+        let call = self.heartbeat_call();
+        if let Some(main) = self.main() {
+            main.replicas[at].rpc.call(cx, Purpose::Register, call);
+        }
+    }
+
+    fn miss(&mut self, at: usize) {
+        let Some(main) = self.main() else { return };
+        let replica = &mut main.replicas[at];
+        replica.misses = replica.misses.saturating_add(1);
+        if replica.misses >= MISSES_MAX && replica.state == ReplicaState::Ready {
+            replica.state = ReplicaState::MaybeBehind;
+        }
+    }
+
+    fn doubt(&mut self, at: usize) {
+        if let Some(main) = self.main() {
+            main.replicas[at].state = ReplicaState::MaybeBehind;
+        }
+    }
+
+    /// A replica told how far it is. It is on a branch if it has transactions of an epoch that is not ours, beyond
+    /// where that epoch ended for us: then it starts from nothing.
+    fn judge(
+        &mut self,
+        cx: &mut Cx<'_, Memgraph>,
+        at: usize,
+        ok: bool,
+        timestamp: u64,
+        epoch: EpochId,
+        committed: u64,
+    ) {
+        if !ok {
+            return self.doubt(at);
+        }
+        if let Some(main) = self.main() {
+            main.replicas[at].known_committed = committed;
+        }
+        let foreign = epoch != self.storage.epoch() && timestamp != 0;
+        if foreign && self.storage.end_of(epoch).is_none_or(|end| end < timestamp) {
+            cx.note(|| alloc::format!("memgraph: replica {at} is on another branch and starts anew"));
+            return self.recover(cx, at, None);
+        }
+        if timestamp >= self.storage.timestamp() {
+            return self.settle(at);
+        }
+        self.recover(cx, at, Some(timestamp));
+    }
+
+    /// Sends what the replica lacks after a timestamp, or everything.
+    fn recover(&mut self, cx: &mut Cx<'_, Memgraph>, at: usize, from: Option<u64>) {
+        let uuid = self.uuid;
+        let (reset, snapshot, log) = match from.and_then(|from| self.storage.log_after(from)) {
+            Some(log) => (false, None, log),
+            None => {
+                let (snapshot, log) = self.storage.everything();
+                (true, snapshot, log)
+            }
+        };
+        let separate = reset && from.is_none() && self.config.quirks.separate_reset_rpc;
+        let Some(main) = self.main() else { return };
+        let replica = &mut main.replicas[at];
+        replica.state = ReplicaState::Recovery;
+        if separate {
+            // Emptied now; what follows needs another round.
+            replica.rpc.call(
+                cx,
+                Purpose::Recover,
+                Call::Recover { uuid, reset, snapshot: None, log: Vec::new() },
+            );
+        } else {
+            replica.rpc.call(cx, Purpose::Recover, Call::Recover { uuid, reset, snapshot, log });
+        }
+    }
+
+    /// The replica took what we sent: is that all by now?
+    fn recovered(&mut self, cx: &mut Cx<'_, Memgraph>, at: usize, timestamp: u64) {
+        if timestamp >= self.storage.timestamp() {
+            self.settle(at);
+        } else {
+            self.doubt(at);
+        }
+        let committed = self.storage.committed();
+        if let Some(main) = self.main() {
+            main.replicas[at].known_committed = committed;
+        }
+        self.check_replica(cx, at);
+    }
+
+    /// In sync, unless a transaction that the replica was not sent is being committed right now.
+    fn settle(&mut self, at: usize) {
+        let hasty = self.config.quirks.recovery_without_lock;
+        let Some(main) = self.main() else { return };
+        let missed = main.commits.is_busy() && !hasty;
+        let replica = &mut main.replicas[at];
+        replica.state = if missed { ReplicaState::MaybeBehind } else { ReplicaState::Ready };
+        replica.misses = 0;
+    }
+
+    /// How many transactions each replica lacks, as far as we know.
+    pub(super) fn lags(&self) -> Vec<(super::super::state::InstanceId, i64)> {
+        let State::Main(main) = &self.state else { return Vec::new() };
+        let own = self.storage.committed() as i64;
+        main.replicas
+            .iter()
+            .map(|replica| (replica.config.id, own - replica.known_committed as i64))
+            .collect()
+    }
+
+    /// Whether any replica is fed by two phases.
+    pub fn is_strict(&self) -> bool {
+        match &self.state {
+            State::Main(main) => main.replicas.iter().any(|replica| replica.config.mode == Mode::StrictSync),
+            State::Replica { .. } => false,
+        }
+    }
+}

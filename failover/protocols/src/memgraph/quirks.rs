@@ -1,0 +1,51 @@
+//! Historical behaviour, one named predicate a bug, all off by default. Issues and pull requests are those of
+//! `memgraph/memgraph` on GitHub; bugs that settings, versions or schedules reproduce are not here.
+
+/// Which historical bugs are back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quirks {
+    /// Before v2.15 (PR 1674): replicas did not know which MAIN they followed, and took what any of them sent.
+    pub unfenced_replicas: bool,
+    /// v2.21, fixed in v2.22 (issue 2468): an instance that thinks it is MAIN is not promoted again although its uuid
+    /// is an old one: replicas refuse it for ever.
+    pub promote_by_role_only: bool,
+    /// v2.20, fixed in v2.21 (issue 2374): a deposed leader goes on pinging and acting on what it hears.
+    pub deposed_leader_acts: bool,
+    /// v2.20, fixed in v2.21 (issues 2405, 2412): a replica is given the uuid to follow once, in the failover, not
+    /// whenever it turns out to follow another one.
+    pub swap_uuid_once: bool,
+    /// v2.18, fixed in v2.19 (PR 2224): the leadership expiry had no effect; an isolated leader stays one.
+    pub no_leader_expiry: bool,
+    /// v2.19, fixed in v2.20 (PR 2248): a new leader reconciles before it has applied what its predecessors committed.
+    pub reconcile_before_apply: bool,
+    /// v3.0, fixed in v3.1 (issue 2744): a returning MAIN with other commits is emptied first, and fed later.
+    pub separate_reset_rpc: bool,
+    /// v2.20.0, fixed in v2.20.1 (issue 2367): a promoted replica gives its first transaction the timestamp that the
+    /// replica's last one has.
+    pub promote_timestamp_not_advanced: bool,
+    /// v3.2, fixed in v3.3 (PR 2973): a recovery that ends while a transaction is committed calls the replica ready,
+    /// though it was not sent that transaction.
+    pub recovery_without_lock: bool,
+    /// Up to v3.12, fixed by PR 4884: a replica confirms the decision on a transaction that it does not hold.
+    pub finalize_unknown_succeeds: bool,
+    /// v3.7, fixed in v3.8 (issue 2249): the failure of a SYNC replica is a transient error, though the transaction is
+    /// committed: drivers run it again.
+    pub sync_failure_transient: bool,
+    /// v3.4, fixed in v3.5 (PR 3141): epochs in which nothing was committed enter the history.
+    pub empty_epochs_in_history: bool,
+    /// v3.1, fixed in v3.2 (issue 2858): a new leader that finds no MAIN leaves it so.
+    pub reconcile_without_main: bool,
+    /// v2.20, fixed in v2.21 (issue 2413): writing is enabled by a call of its own after the promotion; if that is
+    /// lost, MAIN never takes writes.
+    pub separate_writing_rpc: bool,
+    /// v2.20 (issue 2415): promoting an instance that is MAIN already fails.
+    pub promote_not_idempotent: bool,
+    /// v3.1, fixed in v3.2 (PR 2869): a replica that cannot be registered fails the promotion half way.
+    pub registration_fails_promotion: bool,
+    /// v3.7, fixed in v3.8 (PR 3628): a prepared transaction survives the promotion of its replica.
+    pub prepared_survives_promotion: bool,
+    /// Up to v3.5, fixed in v3.6 (issue 3222): a follower answers ROUTE from its own, possibly old, copy.
+    pub route_from_own_copy: bool,
+    /// v3.10 and v3.12 (PR 4040, 4312): a replica ahead of MAIN has an enormous unsigned lag.
+    pub unsigned_lag: bool,
+}
