@@ -125,9 +125,22 @@ fn a_false_mismatch() {
 }
 
 #[test]
-fn no_order_with_repeated_values() {
-    violates(">0 write 1; <0; >0 write 2; <0; >0 write 1; <0; >0 read; <0 read 2", Class::NoOrder);
+fn repeated_values_that_were_replaced() {
+    violates(">0 write 1; <0; >0 write 2; <0; >0 write 1; <0; >0 read; <0 read 2", Class::StaleRead);
     holds(">0 write 1; <0; >0 write 2; <0; >0 write 1; <0; >0 read; <0 read 1");
+    violates(">0 write 1; <0; >0 write 1; <0; >0 read; <0 read 7", Class::Phantom);
+    violates(">0 write 1; <0; >0 write 1; <0; >0 write 7; x0; >0 read; <0 read 7", Class::AbortedRead);
+    violates(">0 write 1; <0; >0 write 1; <0; >0 read; <0 read 7; >1 write 7; <1", Class::FutureRead);
+}
+
+/// Two writes are open while their values take turns; the value 3 is there only to repeat.
+const TURNS: &str = ">5 write 3; <5; >5 write 3; <5; >0 write 1; >1 write 2; >2 read; <2 read 1; >2 read; <2 read 2; \
+                     >2 read; <2 read LAST; <0; <1";
+
+#[test]
+fn no_order_with_repeated_values() {
+    violates(&TURNS.replace("LAST", "1"), Class::NoOrder);
+    holds(&TURNS.replace("LAST", "2"));
 }
 
 #[test]
@@ -182,8 +195,8 @@ fn strings_that_do_not_add_up() {
 
 #[test]
 fn unknown_is_never_holds() {
-    let history = ">0 write 1; <0; >0 write 2; <0; >0 write 1; <0; >0 read; <0 read 2";
-    let history = import::parse("planted", json(history).into_bytes(), &Options::default()).expect("valid");
+    let history = TURNS.replace("LAST", "2");
+    let history = import::parse("planted", json(&history).into_bytes(), &Options::default()).expect("valid");
     let options = linear::Options { budget_steps: 0, ..linear::Options::default() };
     let report = linear::check_imported(&history, &options);
     assert_eq!(report.verdict, Overall::Unknown);

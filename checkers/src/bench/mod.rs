@@ -1,5 +1,6 @@
 //! How fast the checkers are, and whether they are right: generated histories, a proof against the definition, and the
 //! table that `bench` prints.
 
+pub mod generate;
 pub mod proof;
 pub mod rng;

@@ -95,6 +95,8 @@ pub enum Method {
     Zones,
     /// Zones, and an order built around the refused compare-and-sets.
     Schedule,
+    /// Repeated values, refuted without a search.
+    Screen,
     /// The order is visible in what was read, linear time.
     Versions,
     /// General search.

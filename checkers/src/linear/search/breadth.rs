@@ -8,6 +8,7 @@ use super::super::columns::mix;
 use super::machine::Machine;
 use super::table::Fingerprints;
 use super::{Answer, Found, Problem, Step};
+use std::collections::VecDeque;
 
 /// Operations open at once, at most.
 const OPEN_MAX: usize = 128;
@@ -15,8 +16,8 @@ const OPEN_MAX: usize = 128;
 /// Classes of unknown operations, at most; beyond this the search does not apply.
 const CLASSES_MAX: usize = 32;
 
-/// Configurations a beam keeps.
-const BEAM: usize = 64;
+/// Configurations a beam looks at for each that it keeps: those that took the fewest operations to reach.
+const LOOK: usize = 4;
 
 /// Configurations alive at once, at most: about 400 MB.
 const ALIVE_MAX: usize = 1 << 22;
@@ -26,8 +27,11 @@ const ALIVE_MAX: usize = 1 << 22;
 pub(in super::super) enum Mode {
     /// Everything.
     Full,
-    /// Keep few configurations: can prove that there is an order, not that there is none.
-    Beam,
+    /// Keep few configurations, the thriftiest: can prove that there is an order, not that there is none.
+    Beam {
+        /// How many.
+        width: usize,
+    },
     /// Unknown operations are never used up: can prove that there is no order, not that there is one.
     Relaxed,
 }
@@ -125,7 +129,7 @@ impl<M: Machine> Breadth<'_, M> {
             if next.is_empty() {
                 let found = match self.mode {
                     Mode::Full | Mode::Relaxed => Found::Nothing { stuck: origin },
-                    Mode::Beam => Found::Exhausted { furthest: origin },
+                    Mode::Beam { .. } => Found::Exhausted { furthest: origin },
                 };
                 return Some(self.answer(found));
             }
@@ -133,7 +137,7 @@ impl<M: Machine> Breadth<'_, M> {
             self.open_mask &= !(1 << slot);
         }
         let found = match self.mode {
-            Mode::Full | Mode::Beam => Found::Order,
+            Mode::Full | Mode::Beam { .. } => Found::Order,
             Mode::Relaxed => Found::Exhausted { furthest: 0 },
         };
         Some(self.answer(found))
@@ -162,12 +166,15 @@ impl<M: Machine> Breadth<'_, M> {
         let wanted = 1u128 << slot;
         let mut visited = Fingerprints::new();
         let mut done = Vec::new();
-        let mut work = Vec::new();
+        let mut work = VecDeque::new();
         for configuration in alive {
             self.reach(configuration, wanted, &mut work, &mut done, &mut visited);
         }
         let mut blocked = Vec::new();
-        while let Some(configuration) = work.pop() {
+        while let Some(configuration) = work.pop_front() {
+            if matches!(self.mode, Mode::Beam { width } if done.len() >= LOOK * width) {
+                break;
+            }
             self.steps += 1;
             if self.steps > self.budget || visited.len() > ALIVE_MAX {
                 return None;
@@ -208,7 +215,7 @@ impl<M: Machine> Breadth<'_, M> {
         position: u32,
         wanted: u128,
         blocked: &mut Vec<Step>,
-        work: &mut Vec<Configuration>,
+        work: &mut VecDeque<Configuration>,
         done: &mut Vec<Configuration>,
         visited: &mut Fingerprints,
     ) {
@@ -242,7 +249,7 @@ impl<M: Machine> Breadth<'_, M> {
         &mut self,
         mut configuration: Configuration,
         wanted: u128,
-        work: &mut Vec<Configuration>,
+        work: &mut VecDeque<Configuration>,
         done: &mut Vec<Configuration>,
         visited: &mut Fingerprints,
     ) {
@@ -262,7 +269,7 @@ impl<M: Machine> Breadth<'_, M> {
             configuration.placed &= !wanted;
             done.push(configuration);
         } else {
-            work.push(configuration);
+            work.push_back(configuration);
         }
     }
 
@@ -280,9 +287,9 @@ impl<M: Machine> Breadth<'_, M> {
                 kept.push(configuration);
             }
         }
-        if self.mode == Mode::Beam && kept.len() > BEAM {
+        if let Mode::Beam { width } = self.mode {
             kept.sort_unstable_by_key(|c| (c.cost(), c.state, c.placed, c.used));
-            kept.truncate(BEAM);
+            kept.truncate(width);
         }
         kept
     }

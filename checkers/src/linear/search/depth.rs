@@ -26,10 +26,19 @@ const CLASS: u32 = 1 << 31;
 /// The move of the root, which placed nothing.
 const ROOT: u32 = u32::MAX;
 
-/// Searches for an order, up to this number of steps.
-pub(in super::super) fn search(problem: &Problem, machine: &mut impl Machine, budget: u64) -> Answer {
-    Depth::new(problem, machine).run(budget)
+/// Searches for an order, up to this number of steps. Each attempt tries operations in another order: a search that
+/// took a wrong turn early may need ages to come back to it, and starting again is cheaper.
+pub(in super::super) fn search(
+    problem: &Problem,
+    machine: &mut impl Machine,
+    budget: u64,
+    attempt: u32,
+) -> Answer {
+    Depth::new(problem, machine, attempt).run(budget)
 }
+
+/// How far, in events, an operation may be moved in the order of trying by an attempt after the first.
+const SHUFFLE: u64 = 32;
 
 struct Frame {
     /// What was placed to get here: an operation, a class, or nothing.
@@ -38,7 +47,9 @@ struct Frame {
     before: u32,
     /// How many eager operations had been placed before that.
     eager_from: u32,
-    /// Where to look for the next candidate: an event, or from [`CLASS`] on a class.
+    /// Where its moves begin.
+    moves_from: u32,
+    /// The next move to try.
     cursor: u32,
 }
 
@@ -56,6 +67,11 @@ struct Depth<'a, M> {
     visited: super::table::Fingerprints,
     frames: Vec<Frame>,
     eager: Vec<u32>,
+    attempt: u32,
+    /// What each frame may do next, frame by frame.
+    moves: Vec<u32>,
+    /// (rank, move): a buffer.
+    ranked: Vec<(u64, u32)>,
     /// Operations that are open and cannot come next; a buffer.
     blocked: Vec<Step>,
     placed: usize,
@@ -63,7 +79,7 @@ struct Depth<'a, M> {
 }
 
 impl<'a, M: Machine> Depth<'a, M> {
-    fn new(problem: &'a Problem, machine: &'a mut M) -> Self {
+    fn new(problem: &'a Problem, machine: &'a mut M, attempt: u32) -> Self {
         let end = problem.events + 1;
         let mut owner = vec![u32::MAX; end as usize + 1];
         for (i, (&inv, &ret)) in problem.inv.iter().zip(&problem.ret).enumerate() {
@@ -93,6 +109,9 @@ impl<'a, M: Machine> Depth<'a, M> {
             visited: super::table::Fingerprints::new(),
             frames: Vec::new(),
             eager: Vec::new(),
+            attempt,
+            moves: Vec::new(),
+            ranked: Vec::new(),
             blocked: Vec::new(),
             placed: 0,
             furthest: (0, 0),
@@ -123,66 +142,98 @@ impl<'a, M: Machine> Depth<'a, M> {
     /// Goes to the next configuration that can be reached from the top frame and is new.
     fn advance(&mut self) -> bool {
         let top = self.frames.len() - 1;
-        let mut cursor = self.frames[top].cursor;
-        while cursor & CLASS == 0 {
-            let owner = self.owner[cursor as usize];
-            if owner & RETURN != 0 {
-                self.note(owner & !RETURN);
-                cursor = CLASS;
-                break;
+        while self.frames[top].cursor < self.moves.len() as u32 {
+            let next = self.moves[self.frames[top].cursor as usize];
+            self.frames[top].cursor += 1;
+            let before = self.state;
+            let step = self.step_of(next);
+            let after = self.machine.step(before, step).expect("only possible moves are listed");
+            match next & CLASS {
+                0 => self.place(next),
+                _ => self.count((next & !CLASS) as usize, 1),
             }
-            let at = cursor;
-            cursor = self.next[at as usize];
-            let step = self.problem.steps[owner as usize];
+            self.set_state(after);
+            if self.enter(next, before) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn step_of(&self, next: u32) -> Step {
+        match next & CLASS {
+            0 => self.problem.steps[next as usize],
+            _ => self.problem.classes[(next & !CLASS) as usize].step,
+        }
+    }
+
+    /// Lists what may come next, the most promising first: the operation that completes first, what makes it possible,
+    /// then by time of completion, unknown operations last.
+    fn list_moves(&mut self) {
+        self.blocked.clear();
+        self.ranked.clear();
+        let bound = self.first_return();
+        if bound == self.end {
+            return;
+        }
+        let urgent = self.owner[bound as usize] & !RETURN;
+        self.note(urgent);
+        let goal = self.problem.steps[urgent as usize];
+        let mut at = self.next[0];
+        while at != bound {
+            let op = self.owner[at as usize];
+            at = self.next[at as usize];
+            let step = self.problem.steps[op as usize];
+            let Some(after) = self.machine.step(self.state, step) else {
+                self.blocked.push(step);
+                continue;
+            };
             if self.machine.observes(step) {
                 continue;
             }
-            if let Some(after) = self.machine.step(self.state, step) {
-                self.frames[top].cursor = cursor;
-                let before = self.state;
-                self.place(owner);
-                self.set_state(after);
-                if self.enter(owner, before) {
-                    return true;
-                }
-            }
+            let helps = op == urgent || self.machine.step(after, goal).is_some();
+            let rank = u64::from(op != urgent) + u64::from(!helps);
+            self.ranked.push((rank << 40 | self.preference(op), op));
         }
-        self.advance_by_class(top, cursor & !CLASS)
+        self.list_classes(bound, goal);
+        self.ranked.sort_unstable();
+        self.moves.extend(self.ranked.iter().map(|r| r.1));
     }
 
-    /// The same with unknown operations, from this class on.
-    fn advance_by_class(&mut self, top: usize, from: u32) -> bool {
-        if from as usize >= self.used.len() {
-            return false;
+    /// Operations with the smallest are tried first.
+    fn preference(&self, op: u32) -> u64 {
+        let ret = u64::from(self.problem.ret[op as usize]);
+        match self.attempt {
+            0 => ret,
+            n => ret + mix(u64::from(op) | u64::from(n) << 32) % SHUFFLE,
         }
-        let bound = self.first_return();
-        self.find_blocked(bound);
-        for c in from..self.used.len() as u32 {
-            if !self.available(c as usize, bound) {
-                continue;
+    }
+
+    /// The same for unknown operations.
+    fn list_classes(&mut self, bound: u32, goal: Step) {
+        for c in 0..self.used.len() {
+            let step = self.problem.classes[c].step;
+            if self.available(c, bound) && self.machine.step(self.state, step).is_none() {
+                self.blocked.push(step);
             }
-            let step = self.problem.classes[c as usize].step;
-            if !self.machine.could_help(self.state, step, &self.blocked) {
+        }
+        for c in 0..self.used.len() {
+            let step = self.problem.classes[c].step;
+            if !self.available(c, bound) || !self.machine.could_help(self.state, step, &self.blocked) {
                 continue;
             }
             if let Some(after) = self.machine.step(self.state, step) {
-                self.frames[top].cursor = CLASS | (c + 1);
-                let before = self.state;
-                self.count(c as usize, 1);
-                self.set_state(after);
-                if self.enter(CLASS | c, before) {
-                    return true;
-                }
-                self.find_blocked(bound);
+                let helps = self.machine.step(after, goal).is_some();
+                let rank = if helps { 1 << 40 | u64::from(u32::MAX) } else { 3 << 40 };
+                self.ranked.push((rank, CLASS | c as u32));
             }
         }
-        self.frames[top].cursor = CLASS | self.used.len() as u32;
-        false
     }
 
     /// Takes back the top frame; false if it was the root.
     fn retreat(&mut self) -> bool {
         let frame = self.frames.pop().expect("the root is never popped twice");
+        self.moves.truncate(frame.moves_from as usize);
         self.undo(frame.entered_by, frame.before, frame.eager_from);
         !self.frames.is_empty()
     }
@@ -195,7 +246,9 @@ impl<'a, M: Machine> Depth<'a, M> {
             self.undo(entered_by, before, eager_from);
             return false;
         }
-        self.frames.push(Frame { entered_by, before, eager_from, cursor: self.next[0] });
+        let moves_from = self.moves.len() as u32;
+        self.list_moves();
+        self.frames.push(Frame { entered_by, before, eager_from, moves_from, cursor: moves_from });
         true
     }
 
@@ -278,25 +331,6 @@ impl<'a, M: Machine> Depth<'a, M> {
 
     fn available(&self, class: usize, bound: u32) -> bool {
         self.problem.classes[class].inv.get(self.used[class] as usize).is_some_and(|&inv| inv < bound)
-    }
-
-    /// What could come next but for the state, and the unknown operations that might follow another unknown one.
-    fn find_blocked(&mut self, bound: u32) {
-        self.blocked.clear();
-        let mut at = self.next[0];
-        while at != bound {
-            let step = self.problem.steps[self.owner[at as usize] as usize];
-            if self.machine.step(self.state, step).is_none() {
-                self.blocked.push(step);
-            }
-            at = self.next[at as usize];
-        }
-        for c in 0..self.used.len() {
-            let step = self.problem.classes[c].step;
-            if self.available(c, bound) && self.machine.step(self.state, step).is_none() {
-                self.blocked.push(step);
-            }
-        }
     }
 }
 

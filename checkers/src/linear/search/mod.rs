@@ -125,16 +125,22 @@ fn classes(mut unknown: Vec<(Step, u32)>) -> Vec<Class> {
     classes
 }
 
-/// All tiers on one key, each with this budget of steps.
-pub(super) fn decide(problem: &Problem, machine: &mut impl Machine, budget: u64) -> Answer {
-    let deep = depth::search(problem, machine, budget);
+/// All tiers on one key, each with this budget of steps. `attempt` counts how often the key was given up before.
+pub(super) fn decide(problem: &Problem, machine: &mut impl Machine, budget: u64, attempt: u32) -> Answer {
+    let deep = depth::search(problem, machine, budget.saturating_mul(DEPTH_SHARE), attempt);
     let mut steps = deep.steps;
     let mut best = deep;
-    for mode in [breadth::Mode::Beam, breadth::Mode::Relaxed, breadth::Mode::Full] {
+    let width = BEAM_FIRST << attempt.min(BEAM_DOUBLINGS);
+    let tiers = [
+        (breadth::Mode::Beam { width }, budget.saturating_mul(BEAM_SHARE)),
+        (breadth::Mode::Relaxed, budget),
+        (breadth::Mode::Full, budget),
+    ];
+    for (mode, budget) in tiers {
         if !matches!(best.found, Found::Exhausted { .. }) {
             break;
         }
-        let Some(wide) = breadth::search(problem, machine, budget, mode) else { break };
+        let Some(wide) = breadth::search(problem, machine, budget, mode) else { continue };
         steps += wide.steps;
         if !matches!(wide.found, Found::Exhausted { .. }) {
             best = wide;
@@ -142,3 +148,16 @@ pub(super) fn decide(problem: &Problem, machine: &mut impl Machine, budget: u64)
     }
     Answer { found: best.found, steps }
 }
+
+/// Configurations the beam of a first attempt keeps. Narrow beams that fail do so early and cheaply.
+const BEAM_FIRST: usize = 8;
+
+/// Each attempt's beam is twice as wide as the one before, up to 512.
+const BEAM_DOUBLINGS: u32 = 6;
+
+/// The search for an order gets more than its share: most histories have one.
+const DEPTH_SHARE: u64 = 4;
+
+/// A beam needs more steps than the budget it stands beside, because it walks through the whole history with all it
+/// keeps; its width bounds it.
+const BEAM_SHARE: u64 = 16;
