@@ -1,9 +1,11 @@
 //! A made-up campaign: the same bytes on every call. Tests, the documentation and the example report use it; no run
 //! stands behind its numbers.
 
-use crate::result::{Campaign, FailureLine, RunLine, ScenarioResult, Seed, StoredRun, Verdict, ViolationAt};
+use crate::result::{
+    Campaign, ExpectationResult, FailureLine, Judgement, RunLine, ScenarioResult, Seed, StoredRun, Verdict,
+    ViolationAt,
+};
 use crate::summarise::summarise;
-use firedrill_checkers::expect::{Expectation, Judged};
 use firedrill_checkers::measure::{Linearizability, Measurement, Phases, Span};
 use firedrill_checkers::record::{
     Action, Fact, Failure, FaultRecord, History, Instant, KeyIndex, KeyInfo, Life, LifeEvent, Mark,
@@ -73,7 +75,12 @@ fn crash(runs: u64) -> ScenarioResult {
     s.story =
         "The primary's process is killed under load; three sentinels agree and promote a replica.".to_owned();
     s.source = "Redis with Sentinel: one primary, two replicas, three sentinels".to_owned();
-    judge(&mut result, &["rto.p99 <= 12s", "split_brain.grade <= 1", "failovers >= 1"]);
+    s.rto_ms.target = Some(12_000.0);
+    s.expectations = vec![
+        expect("rto.p99 <= 12s", Judgement::Ok, s.rto_ms.p99, Some(12_000.0)),
+        expect("split_brain.grade <= 1", Judgement::Ok, Some(0.0), Some(1.0)),
+        expect("failovers >= 1", Judgement::Ok, Some(1.0), Some(1.0)),
+    ];
     result
 }
 
@@ -105,7 +112,17 @@ fn cut_off(runs: u64) -> ScenarioResult {
     s.story =
         "A switch fails: the primary and one client are cut off from everybody else for 20 s.".to_owned();
     s.source = "Two racks, one of them behind a single switch".to_owned();
-    judge(&mut result, &["rto.p99 <= 12s", "split_brain.divergent_writes == 0", "linearizable"]);
+    s.rto_ms.target = Some(12_000.0);
+    s.expectations = vec![
+        expect("rto.p99 <= 12s", Judgement::Ok, s.rto_ms.p99, Some(12_000.0)),
+        expect(
+            "split_brain.divergent_writes == 0",
+            Judgement::Failed,
+            Some(s.split_brain.divergent_writes_max as f64),
+            Some(0.0),
+        ),
+        expect("linearizable", Judgement::Unknown, None, None),
+    ];
     result
 }
 
@@ -132,17 +149,13 @@ fn host_lost(runs: u64) -> ScenarioResult {
     let s = &mut result.summary;
     s.system = "memgraph".to_owned();
     s.story = "The host of the primary loses power while a snapshot is being written.".to_owned();
+    s.expectations = vec![expect("rto.p50 <= 8s", Judgement::Ok, s.rto_ms.p50, Some(8_000.0))];
     s.notes = vec!["1 run in 17 drew a moment at which the primary was down already.".to_owned()];
-    judge(&mut result, &["rto.p50 <= 8s"]);
     result
 }
 
-fn judge(result: &mut ScenarioResult, expectations: &[&str]) {
-    let runs: Vec<Measurement> = result.lines.iter().map(|line| line.measurement.clone()).collect();
-    let parsed =
-        expectations.iter().map(|text| text.parse::<Expectation>().expect("written above, in this file"));
-    let judged: Vec<(Expectation, Judged)> = parsed.map(|e| (e.clone(), e.judge(&runs))).collect();
-    result.summary.take_expectations(&judged);
+fn expect(expect: &str, verdict: Judgement, measured: Option<f64>, bound: Option<f64>) -> ExpectationResult {
+    ExpectationResult { expect: expect.to_owned(), verdict, measured, bound, note: None }
 }
 
 fn slowest(lines: &[RunLine]) -> u64 {
@@ -157,7 +170,8 @@ fn replay(name: &str, seed: u64) -> String {
 fn finish(lines: Vec<RunLine>, stored: StoredRun, verdict: Verdict) -> ScenarioResult {
     let mut summary = summarise(&lines);
     summary.system = "sentinel".to_owned();
-    summary.worsen(verdict);
+    summary.verdict = verdict;
+    summary.exit = verdict.exit();
     summary.trace_hash = "5f1c9a60d2b7e384".to_owned();
     summary.path = format!("scenarios/{}.json", summary.name);
     summary.failures = lines

@@ -6,9 +6,9 @@
 #![no_std]
 extern crate alloc;
 
-pub mod cluster;
 pub mod contract;
 pub mod graph;
 pub mod memgraph;
 pub mod raft;
 pub mod redis;
+pub mod sentinel;

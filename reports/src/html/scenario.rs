@@ -4,16 +4,15 @@ use super::overview::{badge, class, sign};
 use super::{cell, figure, number_cell, table};
 use crate::headline::{Mood, longest_phase};
 use crate::result::{
-    ExpectationResult, RunLine, ScenarioResult, ScenarioSummary, StoredRun, Verdict, judgement_word,
+    ExpectationResult, Judgement, RunLine, ScenarioResult, ScenarioSummary, StoredRun, Verdict,
 };
 use crate::story::story;
 use crate::summarise::recovery_times;
 use crate::svg::{causes, distribution, phases, swimlanes};
 use crate::text::{
-    anchor, bytes, count, count_or, escape, measured, ms, ms_or, number, percent, percentile,
+    anchor, bound, bytes, count, count_or, escape, measured, metric, ms, ms_or, number, percent, percentile,
     percentile_label, plural,
 };
-use firedrill_checkers::expect::{Operator, Verdict as Judgement, parse};
 use firedrill_checkers::stats::Rate;
 
 /// Failing seeds listed with their replay commands.
@@ -75,14 +74,14 @@ fn expectations(s: &ScenarioSummary) -> String {
     let rows = s.expectations.iter().map(|e| {
         let mood = match e.verdict {
             Judgement::Ok => Mood::Good,
-            Judgement::Broken => Mood::Bad,
-            Judgement::Inconclusive => Mood::Unsure,
+            Judgement::Failed => Mood::Bad,
+            Judgement::Unknown => Mood::Unsure,
         };
-        let above = if e.censored { "> " } else { "" };
+        let note = e.note.as_deref().map_or(String::new(), |note| format!(" ({note})"));
         [
             format!("<td><code>{}</code></td>", escape(&e.expect)),
-            format!("<td class=\"{}\">{} {}</td>", class(mood), sign(mood), judgement_word(e.verdict)),
-            number_cell(&format!("{above}{}", measured(&e.expect, e.measured))),
+            format!("<td class=\"{}\">{} {}</td>", class(mood), sign(mood), e.verdict.word()),
+            number_cell(&(measured(&e.expect, e.measured) + &note)),
             number_cell(&margin(e)),
         ]
         .concat()
@@ -92,23 +91,20 @@ fn expectations(s: &ScenarioSummary) -> String {
 
 /// How far the measured value is from its bound, on the good side or the bad one.
 fn margin(e: &ExpectationResult) -> String {
-    let (Ok(parsed), Some(bound), Some(value)) = (parse(&e.expect), e.bound, e.measured) else {
+    let (Some(bound), Some(value)) = (e.bound.or_else(|| bound(&e.expect)), e.measured) else {
         return "–".to_owned();
     };
-    let room = match parsed.operator {
-        Operator::AtMost | Operator::Below => bound - value,
-        Operator::AtLeast | Operator::Above => value - bound,
-        Operator::Equal if value == bound => return "exact".to_owned(),
-        Operator::Equal | Operator::Unequal => -(value - bound).abs(),
+    let at_most = e.expect[metric(&e.expect).len()..].trim_start().starts_with('<');
+    let at_least = e.expect[metric(&e.expect).len()..].trim_start().starts_with('>');
+    let room = match (at_most, at_least) {
+        (true, _) => bound - value,
+        (_, true) => value - bound,
+        _ if value == bound => return "exact".to_owned(),
+        _ => -(value - bound).abs(),
     };
     let part =
         if bound.abs() > 0.0 { format!(" ({})", percent(room.abs() / bound.abs())) } else { String::new() };
-    let word = match (parsed.operator, room < 0.0) {
-        (_, false) => "left",
-        (Operator::AtLeast | Operator::Above, true) => "short",
-        (Operator::Equal | Operator::Unequal, true) => "off",
-        (Operator::AtMost | Operator::Below, true) => "over",
-    };
+    let word = if room < 0.0 { "over" } else { "left" };
     format!("{} {word}{part}", measured(&e.expect, Some(room.abs())))
 }
 
@@ -117,9 +113,9 @@ fn margin(e: &ExpectationResult) -> String {
 fn recovery(index: usize, result: &ScenarioResult) -> String {
     let s = &result.summary;
     let rto = &s.rto_ms;
-    let mut out = "<div class=\"pair\"><div><h3>How long clients were out</h3>\n".to_owned();
+    let mut out = "<h3>How long clients were out</h3>\n".to_owned();
     if rto.samples == 0 {
-        return out + "<p class=\"soft\">Recovery time was not measured in any run.</p></div></div>\n";
+        return out + "<p class=\"soft\">Recovery time was not measured in any run.</p>\n";
     }
     let times = recovery_times(result.lines.iter().filter(|l| !l.inert).map(|l| &l.measurement));
     let p99_range = match (rto.p99_low, rto.p99_high) {
@@ -130,10 +126,10 @@ fn recovery(index: usize, result: &ScenarioResult) -> String {
     let words = format!(
         "{}: p50 {}, {} {}, maximum {}.{p99_range}",
         plural(rto.samples, "run"),
-        percentile(rto, "p50"),
+        percentile(rto, rto.p50),
         percentile_label(99, rto.samples),
-        percentile(rto, "p99"),
-        percentile(rto, "max")
+        percentile(rto, rto.p99),
+        percentile(rto, rto.max)
     );
     if times.is_empty() {
         out.push_str(&format!("<p>{}</p>\n", escape(&words)));
@@ -141,9 +137,7 @@ fn recovery(index: usize, result: &ScenarioResult) -> String {
         let svg = distribution::distribution(&format!("d{index}"), &s.name, &times, rto.target);
         out.push_str(&figure("medium", &svg, &words));
     }
-    out.push_str("</div><div>");
     out.push_str(&phase_bars(index, s));
-    out.push_str("</div></div>\n");
     out.push_str(&slowest(result));
     out
 }

@@ -3,6 +3,7 @@
 
 mod layout;
 mod raft;
+mod sentinel;
 
 pub use layout::{Builder, Client};
 
@@ -45,6 +46,8 @@ pub trait SystemUnderTest {
 pub enum SystemConfig {
     /// A small replicated store on Raft.
     Raft(raft::Config),
+    /// A replicated Redis under sentinels.
+    Sentinel(sentinel::Config),
 }
 
 /// Something to be done with a system, whichever it is.
@@ -60,6 +63,7 @@ impl SystemConfig {
     pub fn name(&self) -> &'static str {
         match self {
             SystemConfig::Raft(_) => "raft",
+            SystemConfig::Sentinel(_) => "sentinel",
         }
     }
 
@@ -67,6 +71,7 @@ impl SystemConfig {
     pub fn visit<V: Visit>(&self, visitor: V) -> V::Out {
         match self {
             SystemConfig::Raft(system) => visitor.visit(system),
+            SystemConfig::Sentinel(system) => visitor.visit(system),
         }
     }
 }

@@ -1,0 +1,357 @@
+//! The system `sentinel`: one primary with replicas, watched by sentinels (Redis 7.0, Valkey 9.1).
+
+use super::{Builder, Client, SystemUnderTest};
+use crate::scenario::{Bytes, Span};
+use crate::world::{HostIndex, Layout};
+use firedrill_checkers::record::NodeClass;
+use firedrill_protocols::contract::{Shard, SocketAddrV4};
+use firedrill_protocols::redis::info::Flavour;
+use firedrill_protocols::redis::settings::{self as data, Persistence};
+use firedrill_protocols::sentinel::client::{Discovery, Policy};
+use firedrill_protocols::sentinel::quirks::Quirks;
+use firedrill_protocols::sentinel::settings::{Group, Settings};
+use firedrill_protocols::sentinel::{self, DataNode, Kind, Sentinel, SentinelSystem};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+const PORT_DATA: u16 = 6379;
+const PORT_SENTINEL: u16 = 26379;
+const GROUP: &str = "mymaster";
+
+/// Settings of the system `sentinel`. Defaults are those of Redis 7.0.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How many replicas.
+    pub replicas: u16,
+    /// How many sentinels.
+    pub sentinels: u16,
+    /// How many sentinels must agree that the primary is down. The default is a majority of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quorum: Option<u32>,
+    /// `down-after-milliseconds`.
+    pub down_after: Span,
+    /// `failover-timeout`.
+    pub failover_timeout: Span,
+    /// `parallel-syncs`.
+    pub parallel_syncs: u32,
+    /// `master-reboot-down-after-period`; zero for off.
+    pub reboot_down_after: Span,
+    /// Sentinels run on machines of their own, or with the data nodes.
+    pub placement: Placement,
+    /// The data nodes.
+    pub data: DataNodes,
+    /// The clients.
+    pub client: Clients,
+    /// Historical faults that the sentinels have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quirks: Vec<Quirk>,
+}
+
+/// Where sentinels run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Placement {
+    /// Each on a machine of its own.
+    #[default]
+    Own,
+    /// The first on the machine of the first data node, and so on.
+    WithData,
+}
+
+/// Settings of the data nodes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataNodes {
+    /// Which server.
+    pub store: Store,
+    /// `min-replicas-to-write`; 0 for off.
+    pub min_replicas: u32,
+    /// `min-replicas-max-lag`, in whole seconds.
+    pub min_replicas_max_lag: Span,
+    /// `replica-priority` of each node in order; 100 for those not named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub priorities: Vec<u32>,
+    /// What survives a restart.
+    pub persistence: Keep,
+    /// How long a data set takes to be read at start; LOADING meanwhile.
+    pub load_time: Span,
+    /// `repl-timeout`.
+    pub repl_timeout: Span,
+    /// `repl-diskless-sync-delay`.
+    pub sync_delay: Span,
+    /// `repl-backlog-size`.
+    pub backlog: Bytes,
+    /// Historical faults that the data nodes have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quirks: Vec<DataQuirk>,
+}
+
+/// Servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Store {
+    /// Redis 7.0.
+    #[default]
+    Redis,
+    /// Valkey 9.1.
+    Valkey,
+    /// Pika 4.0: the words of Redis, a store and replication of its own.
+    Pika,
+}
+
+/// What survives a restart of a data node. Its role does in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// Nothing.
+    Nothing,
+    /// Snapshots every minute.
+    Snapshots,
+    /// A log, synced each second.
+    #[default]
+    LogEverySecond,
+    /// A log, synced before each reply.
+    LogAlways,
+}
+
+/// How clients follow a failover.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Clients {
+    /// What they ask the sentinels.
+    pub finds_primary_by: FindsBy,
+    /// They ask again after a broken connection.
+    pub resolves_on_error: bool,
+    /// They ask again after a READONLY error.
+    pub resolves_on_read_only: bool,
+    /// They listen for `+switch-master`.
+    pub subscribes: bool,
+    /// Pause between attempts to find the primary.
+    pub retry: Span,
+    /// Patience with a sentinel or a dial.
+    pub connect_timeout: Span,
+    /// After each write they WAIT for so many replicas.
+    pub wait_replicas: u32,
+    /// For so long.
+    pub wait_timeout: Span,
+}
+
+/// What clients ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FindsBy {
+    /// SENTINEL MASTERS, as redis-py.
+    #[default]
+    Entries,
+    /// SENTINEL MASTERS, then ROLE, as redis-rs.
+    EntriesAndRole,
+    /// SENTINEL get-master-addr-by-name, then ROLE, as the guidelines for clients say.
+    AddressAndRole,
+    /// Nothing: the first data node for ever.
+    Nothing,
+}
+
+/// Historical faults of sentinels, and the canary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Quirk {
+    /// The timer's frequency is not redrawn.
+    SteadyTimer,
+    /// Peers are forgotten at a switch.
+    ForgetsPeersOnSwitch,
+    /// An unexpected primary is made a replica at once.
+    ConvertsAtOnce,
+    /// A late failover sends SLAVEOF to the promoted node too.
+    RepointsPromotedOnTimeout,
+    /// A vote does not block the voter's own attempts.
+    VotesWithoutLockout,
+    /// A vote is told before it is saved.
+    VotesBeforeSaving,
+    /// A vote is given to everyone who asks.
+    VotesTwice,
+}
+
+/// Historical faults of data nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DataQuirk {
+    /// Positions leave the PINGs at the end of the stream out.
+    OffsetExcludesPings,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            replicas: 2,
+            sentinels: 3,
+            quorum: None,
+            down_after: Span::secs(30),
+            failover_timeout: Span::secs(180),
+            parallel_syncs: 1,
+            reboot_down_after: Span::default(),
+            placement: Placement::default(),
+            data: DataNodes::default(),
+            client: Clients::default(),
+            quirks: Vec::new(),
+        }
+    }
+}
+
+impl Default for DataNodes {
+    fn default() -> Self {
+        let redis = data::Settings::default();
+        DataNodes {
+            store: Store::default(),
+            min_replicas: redis.min_replicas,
+            min_replicas_max_lag: Span::secs(redis.min_replicas_max_lag),
+            priorities: Vec::new(),
+            persistence: Keep::default(),
+            load_time: Span(redis.load_time),
+            repl_timeout: Span(redis.repl_timeout),
+            sync_delay: Span(redis.sync_delay),
+            backlog: Bytes(redis.backlog_bytes),
+            quirks: Vec::new(),
+        }
+    }
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        let policy = Policy::default();
+        Clients {
+            finds_primary_by: FindsBy::default(),
+            resolves_on_error: policy.resolves_on_error,
+            resolves_on_read_only: policy.resolves_on_read_only,
+            subscribes: policy.subscribes,
+            retry: Span(policy.retry),
+            connect_timeout: Span(policy.connect_timeout),
+            wait_replicas: 0,
+            wait_timeout: Span::millis(100),
+        }
+    }
+}
+
+impl SystemUnderTest for Config {
+    type System = SentinelSystem;
+
+    fn layout(&self, clients: &[Client]) -> Layout<SentinelSystem> {
+        let mut build = Builder::new();
+        let data_hosts: Vec<HostIndex> = (1..=self.replicas + 1)
+            .map(|i| build.host(&format!("data-{i}"), &format!("zone-{i}"), "here"))
+            .collect();
+        let sentinel_hosts: Vec<HostIndex> = (1..=self.sentinels)
+            .map(|i| match (self.placement, data_hosts.get(usize::from(i - 1))) {
+                (Placement::WithData, Some(host)) => *host,
+                _ => build.host(&format!("sentinel-{i}"), &format!("zone-{i}"), "here"),
+            })
+            .collect();
+        let primary = build.address(data_hosts[0], PORT_DATA);
+        for (at, host) in data_hosts.iter().enumerate() {
+            let settings = self.data_node((at > 0).then_some(primary), at);
+            let me = build.address(*host, PORT_DATA);
+            let (name, ports) = (format!("data-{}", at + 1), [(PORT_DATA, Kind::Data)]);
+            build.process(&name, NodeClass::Data, *host, &ports, Some(Shard(0)), move || {
+                Box::new(DataNode::new(settings.clone(), me))
+            });
+        }
+        let settings = self.sentinel(primary);
+        let mut sentinels = Vec::new();
+        for (at, host) in sentinel_hosts.iter().enumerate() {
+            let (settings, me) = (settings.clone(), build.address(*host, PORT_SENTINEL));
+            sentinels.push(me);
+            let (name, ports) = (format!("sentinel-{}", at + 1), [(PORT_SENTINEL, Kind::Sentinel)]);
+            build.process(&name, NodeClass::Arbiter, *host, &ports, None, move || {
+                Box::new(Sentinel::new(settings.clone(), me))
+            });
+        }
+        let policy = self.policy(primary);
+        for (at, client) in clients.iter().enumerate() {
+            // Each client's list begins with another sentinel, as a careful operator would configure it.
+            let mut order = sentinels.clone();
+            order.rotate_left(at % sentinels.len().max(1));
+            let policy = policy.clone();
+            build.client(client, "clients", "here", move || {
+                Box::new(sentinel::Client::new(order.clone(), GROUP.into(), policy.clone()))
+            });
+        }
+        build.build()
+    }
+
+    fn warmup(&self) -> Span {
+        // Replicas attach after the delay of the first snapshot; sentinels find each other within two hellos.
+        Span(self.data.sync_delay.0.max(Duration::from_secs(4)) + Duration::from_secs(2))
+    }
+}
+
+impl Config {
+    fn data_node(&self, follows: Option<SocketAddrV4>, at: usize) -> data::Settings {
+        let nodes = &self.data;
+        data::Settings {
+            flavour: match nodes.store {
+                Store::Redis => Flavour::Redis,
+                Store::Valkey => Flavour::Valkey,
+                Store::Pika => Flavour::Pika,
+            },
+            follows,
+            priority: nodes.priorities.get(at).copied().unwrap_or(100),
+            repl_timeout: nodes.repl_timeout.0,
+            backlog_bytes: nodes.backlog.0,
+            sync_delay: nodes.sync_delay.0,
+            min_replicas: nodes.min_replicas,
+            min_replicas_max_lag: nodes.min_replicas_max_lag.0.as_secs(),
+            persistence: match nodes.persistence {
+                Keep::Nothing => Persistence::None,
+                Keep::Snapshots => Persistence::Snapshots { every: Duration::from_secs(60) },
+                Keep::LogEverySecond => Persistence::LogEverySecond,
+                Keep::LogAlways => Persistence::LogAlways,
+            },
+            load_time: nodes.load_time.0,
+            quirks: data::Quirks {
+                offset_excludes_pings: nodes.quirks.contains(&DataQuirk::OffsetExcludesPings),
+            },
+            ..data::Settings::default()
+        }
+    }
+
+    fn sentinel(&self, primary: SocketAddrV4) -> Settings {
+        let quorum = self.quorum.unwrap_or(u32::from(self.sentinels) / 2 + 1);
+        let group = Group {
+            down_after: self.down_after.0,
+            failover_timeout: self.failover_timeout.0,
+            parallel_syncs: self.parallel_syncs,
+            reboot_down_after: self.reboot_down_after.0,
+            ..Group::new(GROUP, primary, quorum)
+        };
+        let has = |quirk| self.quirks.contains(&quirk);
+        let quirks = Quirks {
+            steady_timer: has(Quirk::SteadyTimer),
+            forgets_peers_on_switch: has(Quirk::ForgetsPeersOnSwitch),
+            converts_at_once: has(Quirk::ConvertsAtOnce),
+            repoints_promoted_on_timeout: has(Quirk::RepointsPromotedOnTimeout),
+            votes_without_lockout: has(Quirk::VotesWithoutLockout),
+            votes_before_saving: has(Quirk::VotesBeforeSaving),
+            votes_twice: has(Quirk::VotesTwice),
+        };
+        Settings { groups: vec![group], quirks }
+    }
+
+    fn policy(&self, primary: SocketAddrV4) -> Policy {
+        let client = &self.client;
+        Policy {
+            discovery: match client.finds_primary_by {
+                FindsBy::Entries => Discovery::Entries,
+                FindsBy::EntriesAndRole => Discovery::EntriesAndRole,
+                FindsBy::AddressAndRole => Discovery::AddressAndRole,
+                FindsBy::Nothing => Discovery::Fixed(primary),
+            },
+            resolves_on_error: client.resolves_on_error,
+            resolves_on_read_only: client.resolves_on_read_only,
+            subscribes: client.subscribes,
+            retry: client.retry.0,
+            connect_timeout: client.connect_timeout.0,
+            wait: (client.wait_replicas > 0).then_some((client.wait_replicas, client.wait_timeout.0)),
+        }
+    }
+}
