@@ -129,6 +129,22 @@ impl Columns {
         self.row.get(at).copied().unwrap_or(at as u32)
     }
 
+    /// The same history with one key only; `None` if there is no key of that name.
+    pub fn only(mut self, key: &str) -> Option<Columns> {
+        let k = self.keys.iter().position(|meta| meta.name == key)?;
+        let range = self.start[k] as usize..self.start[k + 1] as usize;
+        self.row = (0..range.len()).map(|i| self.row(k, i)).collect();
+        self.keys = vec![self.keys.swap_remove(k)];
+        self.events = vec![self.events[k]];
+        self.start = vec![0, range.len() as u32];
+        self.inv = self.inv[range.clone()].to_vec();
+        self.ret = self.ret[range.clone()].to_vec();
+        self.kind = self.kind[range.clone()].to_vec();
+        self.a = self.a[range.clone()].to_vec();
+        self.b = self.b[range].to_vec();
+        Some(self)
+    }
+
     /// Number of operations over all keys.
     pub fn len(&self) -> usize {
         self.inv.len()

@@ -10,7 +10,7 @@ mod seeds;
 mod units;
 
 pub use at::{At, EVENTS};
-pub use load::{LoadError, Loaded, load, load_text, schema};
+pub use load::{LoadError, Loaded, load, load_text, parse, schema};
 pub use seeds::{Seeds, SeedsError};
 pub use units::{Bytes, Chance, Rate, Span};
 

@@ -1,0 +1,192 @@
+//! From runs to verdicts.
+
+use super::{Job, replay_command};
+use crate::run;
+use firedrill_checkers::expect::{self, Aggregation, ExitClass, Expectation};
+use firedrill_checkers::measure::{Linearizability, Measurement};
+use firedrill_reports::result::{
+    ExpectationResult, FailureLine, Judgement, RunExpectation, RunLine, ScenarioResult, ScenarioSummary,
+    Seed, Verdict,
+};
+use firedrill_reports::summarise::summarise;
+
+/// Failing seeds listed in a summary; the rest is counted.
+const FAILURES_LISTED: usize = 50;
+
+/// Run one seed and make its line.
+pub fn line_of(job: &Job, seed: u64) -> RunLine {
+    let began = cpu_time::ThreadTime::now();
+    let scenario = &job.loaded.scenario;
+    let outcome = run::run(scenario, seed, &run::Detail::default());
+    let measurement = run::measure(scenario, &outcome.records);
+    let expectations = expectations_of_a_run(job, &measurement);
+    RunLine {
+        scenario: scenario.name.clone(),
+        seed: Seed(seed),
+        backend: "kernel".to_owned(),
+        trace_hash: outcome.trace.hex(),
+        inert: measurement.faults_effective < measurement.faults,
+        failures: expectations
+            .iter()
+            .filter(|expectation| expectation.verdict == Judgement::Failed)
+            .map(|expectation| expectation.expect.clone())
+            .collect(),
+        expectations,
+        measurement,
+        sim_seconds: outcome.records.end.0 as f64 / 1e6,
+        cpu_seconds: Some(began.elapsed().as_secs_f64()),
+        events: outcome.trace.events,
+    }
+}
+
+/// The expectations that one run alone can break: those that must hold in each run, and bounds on extremes.
+fn expectations_of_a_run(job: &Job, measurement: &Measurement) -> Vec<RunExpectation> {
+    let mut verdicts = Vec::new();
+    for expectation in parsed(&job.loaded.scenario.expect) {
+        if matches!(
+            expectation.aggregation,
+            Aggregation::Percentile(_) | Aggregation::Mean | Aggregation::Sum
+        ) {
+            continue;
+        }
+        let judged = expectation.judge(std::slice::from_ref(measurement));
+        let verdict = judgement(judged.verdict);
+        if verdict != Judgement::Ok {
+            verdicts.push(RunExpectation { expect: expectation.text, verdict });
+        }
+    }
+    verdicts
+}
+
+fn parsed(texts: &[String]) -> Vec<Expectation> {
+    texts.iter().filter_map(|text| expect::parse(text).ok()).collect()
+}
+
+fn judgement(verdict: expect::Verdict) -> Judgement {
+    match verdict {
+        expect::Verdict::Ok => Judgement::Ok,
+        expect::Verdict::Broken => Judgement::Failed,
+        expect::Verdict::Inconclusive => Judgement::Unknown,
+    }
+}
+
+/// The verdict over all runs of a scenario.
+pub fn judge(job: &Job, lines: Vec<RunLine>) -> ScenarioResult {
+    let scenario = &job.loaded.scenario;
+    let measurements: Vec<Measurement> = lines.iter().map(|line| line.measurement.clone()).collect();
+    let mut summary = ScenarioSummary {
+        name: scenario.name.clone(),
+        system: scenario.system.name().to_owned(),
+        backend: lines.first().map_or_else(|| "kernel".to_owned(), |line| line.backend.clone()),
+        story: scenario.story.clone(),
+        source: scenario.source.clone().unwrap_or_default(),
+        path: job.loaded.path.clone(),
+        tags: scenario.tags.clone(),
+        ..summarise(&lines)
+    };
+    summary.rto_ms.target =
+        scenario.targets.and_then(|targets| targets.rto).map(|rto| rto.0.as_secs_f64() * 1e3);
+    let mut verdict = Verdict::Ok;
+    let mut worst_seeds = Vec::new();
+    for expectation in parsed(&scenario.expect) {
+        let judged = expectation.judge(&measurements);
+        verdict = verdict.worst(match judged.class {
+            Some(ExitClass::Safety) => Verdict::Safety,
+            Some(ExitClass::Target) => Verdict::TargetMissed,
+            Some(ExitClass::NoProgress) => Verdict::Stuck,
+            None if judged.verdict == expect::Verdict::Inconclusive => Verdict::Inconclusive,
+            None => Verdict::Ok,
+        });
+        if let (true, Some(worst)) = (judged.class.is_some(), judged.worst_run) {
+            worst_seeds.push((lines[worst].seed, expectation.text.clone()));
+        }
+        summary.expectations.push(ExpectationResult {
+            expect: expectation.text.clone(),
+            verdict: judgement(judged.verdict),
+            measured: judged.measured,
+            bound: Some(expectation.bound),
+            note: Some(judged.text),
+        });
+    }
+    verdict = verdict.worst(evidence(job, &lines, &mut summary.notes));
+    summary.failures = failures(scenario.name.as_str(), &lines, &worst_seeds);
+    summary.trace_hash = campaign_hash(&lines);
+    summary.verdict = verdict;
+    summary.exit = verdict.exit();
+    ScenarioResult { summary, lines, stored: Vec::new() }
+}
+
+/// Whether the runs are evidence at all: enough of them, with faults that acted, judged to the end.
+fn evidence(job: &Job, lines: &[RunLine], notes: &mut Vec<String>) -> Verdict {
+    let scenario = &job.loaded.scenario;
+    let mut verdict = Verdict::Ok;
+    let mut weaker = |verdict_now: Verdict, note: String| {
+        notes.push(note);
+        verdict = verdict.worst(verdict_now);
+    };
+    let runs = lines.len() as u64;
+    let inert = lines.iter().filter(|line| line.inert).count() as u64;
+    if inert * 1_000_000 > runs * u64::from(scenario.inert_max().ppm) {
+        weaker(Verdict::Inconclusive, format!("in {inert} of {runs} runs a fault had no effect"));
+    }
+    if let Some(min_runs) = scenario.min_runs
+        && job.own_seeds
+        && runs < min_runs
+    {
+        weaker(
+            Verdict::Inconclusive,
+            format!("{runs} runs are fewer than the {min_runs} that are asked for"),
+        );
+    }
+    let unknown = lines
+        .iter()
+        .filter(|l| matches!(l.measurement.linearizable, Linearizability::Unknown { .. }))
+        .count();
+    if unknown > 0 {
+        weaker(Verdict::Inconclusive, format!("linearizability is unknown in {unknown} of {runs} runs"));
+    }
+    let disagree = lines.iter().filter(|line| line.measurement.truth_agrees == Some(false)).count();
+    if disagree > 0 {
+        let note =
+            format!("in {disagree} of {runs} runs the meter and the simulator's ground truth disagree");
+        weaker(Verdict::Inconclusive, note);
+    }
+    let stuck = lines.iter().filter(|line| line.measurement.stuck && !line.inert).count();
+    let about_stuck = scenario.expect.iter().any(|text| text.starts_with("stuck"));
+    if stuck > 0 && !about_stuck {
+        weaker(
+            Verdict::Stuck,
+            format!("{stuck} of {runs} runs made no progress after every fault had healed"),
+        );
+    }
+    verdict
+}
+
+fn failures(scenario: &str, lines: &[RunLine], worst: &[(Seed, String)]) -> Vec<FailureLine> {
+    let mut failing: Vec<(Seed, String)> =
+        lines.iter().filter(|line| line.failed()).map(|line| (line.seed, line.failures.join("; "))).collect();
+    for (seed, what) in worst {
+        if !failing.iter().any(|(other, _)| other == seed) {
+            failing.push((*seed, what.clone()));
+        }
+    }
+    failing.truncate(FAILURES_LISTED);
+    failing
+        .into_iter()
+        .map(|(seed, what)| FailureLine {
+            seed,
+            what,
+            capsule: None,
+            replay: replay_command(scenario, seed.0),
+        })
+        .collect()
+}
+
+/// The digest of all runs' digests in seed order.
+fn campaign_hash(lines: &[RunLine]) -> String {
+    let mut all = String::new();
+    for line in lines {
+        all.push_str(&line.trace_hash);
+    }
+    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(all.as_bytes()))
+}

@@ -1,0 +1,99 @@
+//! `firedrill check`: judge a recorded history.
+
+use super::{Exit, Failure};
+use clap::ValueEnum;
+use firedrill_checkers::import::{self, ImportError, ImportedHistory, Model};
+use firedrill_checkers::linear::{self, Overall};
+use std::path::PathBuf;
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The history: own JSONL, Jepsen/Knossos EDN, Porcupine logs.
+    history: PathBuf,
+    /// What its keys hold; told by the operations if not given.
+    #[arg(long, value_enum)]
+    model: Option<Kind>,
+    /// Judge only this key.
+    #[arg(long)]
+    key: Option<String>,
+    /// Steps that all searches may take together.
+    #[arg(long, default_value_t = linear::Options::default().budget_steps, value_name = "STEPS")]
+    budget: u64,
+    /// Form of what is printed.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+    /// Threads; the verdict does not depend on it.
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+}
+
+/// The models.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    /// One value: read, write, cas.
+    Register,
+    /// A list: read, append.
+    Append,
+    /// A string: get, put, append.
+    Kv,
+}
+
+/// Forms of output.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// Text.
+    Human,
+    /// JSON.
+    Json,
+}
+
+pub(super) fn main(args: &Args) -> Result<Exit, Failure> {
+    let model = args.model.map(|kind| match kind {
+        Kind::Register => Model::Register,
+        Kind::Append => Model::Append,
+        Kind::Kv => Model::Kv,
+    });
+    let mut history = import::open(&args.history, &import::Options { model }).map_err(unreadable)?;
+    if let Some(key) = &args.key {
+        choose(&mut history, key)?;
+    }
+    let threads = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let options = linear::Options { budget_steps: args.budget, threads };
+    let report = linear::check_imported(&history, &options);
+    match args.format {
+        Format::Human => print!("{}", report.to_human()),
+        Format::Json => println!("{}", report.to_json()),
+    }
+    if history.infos_ignored > 0 {
+        eprintln!("{} unknown outcomes without invocation were ignored", history.infos_ignored);
+    }
+    Ok(match report.verdict {
+        Overall::Holds => Exit::Holds,
+        Overall::Violated => Exit::Verdict(1),
+        Overall::Unknown => Exit::Verdict(6),
+    })
+}
+
+fn choose(history: &mut ImportedHistory, key: &str) -> Result<(), Failure> {
+    let names: Vec<String> = history.columns.keys.iter().map(|meta| meta.name.clone()).collect();
+    let columns = std::mem::take(&mut history.columns);
+    match columns.only(key) {
+        Some(only) => {
+            history.columns = only;
+            Ok(())
+        }
+        None => {
+            let near = crate::nearest::nearest(key, names.iter().map(String::as_str));
+            let help = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            Err(Failure::BadInput(format!("no key `{key}` among the {} of the history{help}", names.len())))
+        }
+    }
+}
+
+fn unreadable(error: ImportError) -> Failure {
+    match error {
+        ImportError::Io { .. } => Failure::Missing(format!("cannot read {error}")),
+        other => Failure::BadInput(other.to_string()),
+    }
+}

@@ -1,0 +1,139 @@
+//! `firedrill doctor`: can the testbed itself be trusted?
+
+use super::{Cli, Exit, Failure, select};
+use crate::campaign::{Job, line_of};
+use crate::scenario::load;
+use firedrill_checkers::expect;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Arguments of `doctor`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Scenarios to replay; none: all but the museum.
+    names: Vec<String>,
+    /// Seeds of each.
+    #[arg(long, default_value_t = 4)]
+    seeds: u64,
+    /// Another build of the program (as the debug build) that must make the same runs.
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
+    /// Print the digests and nothing else.
+    #[arg(long, hide = true)]
+    digests: bool,
+}
+
+/// The name and digest of every run, one a line.
+type Digests = Vec<String>;
+
+pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
+    let jobs = jobs(cli, args)?;
+    let here = digests(&jobs, 1, false);
+    if args.digests {
+        here.iter().for_each(|line| println!("{line}"));
+        return Ok(Exit::Holds);
+    }
+    let mut sound = true;
+    let mut tell = |what: &str, difference: Option<String>| {
+        match &difference {
+            None => println!("{what:<58} equal"),
+            Some(difference) => println!("{what:<58} DIFFERENT: {difference}"),
+        }
+        sound &= difference.is_none();
+    };
+    println!("{} runs of {} scenarios", here.len(), jobs.len());
+    tell("the same runs on 4 threads", difference(&here, &digests(&jobs, 4, false)));
+    tell("the same runs in shuffled order", difference(&here, &digests(&jobs, 2, true)));
+    let program = std::env::current_exe()?;
+    tell("the same runs in another process", difference(&here, &in_process(&program, cli, args)?));
+    if let Some(program) = &args.against {
+        tell("the same runs by the other build", difference(&here, &in_process(program, cli, args)?));
+    }
+    if !sound {
+        return Ok(Exit::Verdict(5));
+    }
+    canary(cli)
+}
+
+fn jobs(cli: &Cli, args: &Args) -> Result<Vec<Job>, Failure> {
+    let loaded = select::scenarios(cli, &args.names)?;
+    let job = |loaded| Job { loaded, seeds: (1..=args.seeds).collect(), own_seeds: false };
+    Ok(loaded.into_iter().map(job).collect())
+}
+
+/// The digests of all runs in order, made on so many threads, in order or not.
+fn digests(jobs: &[Job], threads: usize, shuffled: bool) -> Digests {
+    let mut tasks: Vec<(usize, u64)> =
+        jobs.iter().enumerate().flat_map(|(at, job)| job.seeds.iter().map(move |seed| (at, *seed))).collect();
+    if shuffled {
+        // Any order will do, as long as it is another one.
+        tasks.sort_by_key(|(at, seed)| (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17), *at));
+        tasks.reverse();
+    }
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let work = || {
+        let mut own = Vec::new();
+        while let Some((at, seed)) = tasks.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+            let line = line_of(&jobs[*at], *seed);
+            own.push((*at, *seed, format!("{} {} {}", line.scenario, line.seed, line.trace_hash)));
+        }
+        own
+    };
+    let mut all: Vec<(usize, u64, String)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a worker does not panic")).collect()
+    });
+    all.sort();
+    all.into_iter().map(|(.., text)| text).collect()
+}
+
+fn difference(here: &Digests, there: &Digests) -> Option<String> {
+    if here.len() != there.len() {
+        return Some(format!("{} runs against {}", here.len(), there.len()));
+    }
+    here.iter().zip(there).find(|(a, b)| a != b).map(|(a, b)| format!("{a} against {b}"))
+}
+
+fn in_process(program: &std::path::Path, cli: &Cli, args: &Args) -> Result<Digests, Failure> {
+    let output = Command::new(program)
+        .arg("--scenarios")
+        .arg(&cli.scenarios)
+        .args(["doctor", "--digests", "--seeds", &args.seeds.to_string()])
+        .args(&args.names)
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// The canary: a planted protocol bug that the judges must see.
+fn canary(cli: &Cli) -> Result<Exit, Failure> {
+    let folder = cli.scenarios.join("canary");
+    let mut paths: Vec<PathBuf> = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+        Err(_) => Vec::new(),
+    };
+    paths.sort();
+    if paths.is_empty() {
+        println!("no canary in {}: the testbed may be blind", folder.display());
+        return Ok(Exit::Verdict(8));
+    }
+    let mut caught = true;
+    for path in paths {
+        let loaded = load(&path)?;
+        let seeds = loaded.scenario.seeds.list(0)?;
+        let job = Job { loaded, seeds, own_seeds: true };
+        let runs: Vec<_> = job.seeds.iter().map(|seed| line_of(&job, *seed).measurement).collect();
+        for text in &job.loaded.scenario.caught_by {
+            let judged =
+                expect::parse(text).map_err(|error| Failure::BadInput(error.to_string()))?.judge(&runs);
+            let seen = judged.verdict == expect::Verdict::Ok;
+            println!(
+                "canary {:<51} {}",
+                job.loaded.scenario.name,
+                if seen { "caught" } else { "NOT CAUGHT" }
+            );
+            caught &= seen;
+        }
+    }
+    Ok(if caught { Exit::Holds } else { Exit::Verdict(8) })
+}

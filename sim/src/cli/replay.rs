@@ -1,0 +1,164 @@
+//! `firedrill replay`: one run again, and its story.
+
+use super::{Cli, Exit, Failure, select};
+use crate::campaign::{Capsule, ENGINE, Job, line_of};
+use crate::run::{Detail, measure, run};
+use crate::scenario::Loaded;
+use crate::trace::TraceHash;
+use firedrill_reports::Report;
+use firedrill_reports::result::{Campaign, Judgement, ScenarioResult, ScenarioSummary, Seed, StoredRun};
+use std::path::{Path, PathBuf};
+
+/// Arguments of `replay`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A scenario (with --seed), or a capsule.
+    name: String,
+    /// The seed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Write the run as a capsule.
+    #[arg(long, value_name = "FILE")]
+    capsule: Option<PathBuf>,
+    /// Write the run's records as JSON.
+    #[arg(long, value_name = "FILE")]
+    records: Option<PathBuf>,
+    /// Write a timeline for Perfetto (Chrome trace JSON).
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+}
+
+pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
+    let path = Path::new(&args.name);
+    if args.seed.is_none() && path.is_file() {
+        return replay_capsule(cli, args, path);
+    }
+    let Some(seed) = args.seed else {
+        return Err(Failure::Usage("name the seed with --seed, or give a capsule".to_owned()));
+    };
+    let mut loaded = select::scenarios(cli, std::slice::from_ref(&args.name))?;
+    if loaded.len() != 1 {
+        return Err(Failure::Usage(format!("`{}` names {} scenarios; replay one", args.name, loaded.len())));
+    }
+    let job = Job { loaded: loaded.remove(0), seeds: vec![seed], own_seeds: false };
+    tell(cli, args, &job, seed)?;
+    Ok(verdict(&job, seed))
+}
+
+/// Print the story of a run, and write what was asked for.
+fn tell(cli: &Cli, args: &Args, job: &Job, seed: u64) -> Result<TraceHash, Failure> {
+    let scenario = &job.loaded.scenario;
+    let detail = Detail { notes: true, messages: cli.verbose > 1, ..Detail::default() };
+    let outcome = run(scenario, seed, &detail);
+    let measurement = measure(scenario, &outcome.records);
+    println!("{}  seed {seed}  trace {}  engine {ENGINE}", scenario.name, outcome.trace.hex());
+    println!("{}", scenario.story);
+    let story = firedrill_reports::story::story(&outcome.records, Some(&measurement), &[], cli.verbose > 0);
+    print!("{}", story.to_text());
+    if cli.verbose > 1 {
+        log_messages(&outcome.records);
+    }
+    let line = line_of(job, seed);
+    for expectation in &line.expectations {
+        let word = if expectation.verdict == Judgement::Failed { "BROKEN" } else { "unknown" };
+        println!("{word}  {}", expectation.expect);
+    }
+    if let Some(path) = &args.capsule {
+        std::fs::write(path, Capsule::of(scenario, seed, &outcome, &line).to_json())?;
+    }
+    let stored = StoredRun {
+        seed: Seed(seed),
+        why: "replayed".to_owned(),
+        measurement,
+        violations: Vec::new(),
+        replay: crate::campaign::replay_command(&scenario.name, seed),
+        records: outcome.records,
+    };
+    if let Some(path) = &args.records {
+        std::fs::write(path, serde_json::to_vec(&stored).expect("records are JSON"))?;
+    }
+    if let Some(path) = &args.trace {
+        let mut file = std::fs::File::create(path)?;
+        let summary = ScenarioSummary { name: scenario.name.clone(), ..ScenarioSummary::default() };
+        let result = ScenarioResult { summary, lines: vec![line], stored: vec![stored] };
+        let campaign = Campaign { scenarios: vec![result], ..Campaign::default() };
+        firedrill_reports::trace::Trace.write(&campaign, &mut file)?;
+    }
+    Ok(outcome.trace)
+}
+
+/// Every message, in order, as log lines with simulated time and nodes.
+fn log_messages(records: &firedrill_checkers::record::Records) {
+    let name = |node: firedrill_checkers::record::NodeIndex| {
+        records.topology.nodes.get(usize::from(node.0)).map_or("?", |node| node.name.as_str())
+    };
+    for message in &records.journal.messages {
+        let at = message.delivered.map_or(message.sent.at, |instant| instant.at);
+        eprintln!(
+            "{:>12.6}s {} -> {}: {}",
+            at.0 as f64 / 1e6,
+            name(message.from),
+            name(message.to),
+            message.label
+        );
+    }
+}
+
+/// The exit of a run by what it broke.
+fn verdict(job: &Job, seed: u64) -> Exit {
+    let line = line_of(job, seed);
+    let result = crate::campaign::judge(job, vec![line]);
+    let broken = |code: u8| if code == 0 { Exit::Holds } else { Exit::Verdict(code) };
+    // A single run is no statistics: only what it broke by itself counts.
+    if result.lines.iter().any(|line| line.failed()) { broken(result.summary.exit) } else { Exit::Holds }
+}
+
+/// Replay a capsule: the same engine must meet the same digest; another one judges by the violation.
+fn replay_capsule(cli: &Cli, args: &Args, path: &Path) -> Result<Exit, Failure> {
+    let capsule = Capsule::read(path)?;
+    let loaded: Loaded = capsule.loaded(path)?;
+    let seed = capsule.seed.0;
+    let job = Job { loaded, seeds: vec![seed], own_seeds: false };
+    let trace = tell(cli, args, &job, seed)?;
+    if capsule.engine == ENGINE {
+        if trace.hex() == capsule.trace_hash {
+            println!("same engine, same run: trace {}", trace.hex());
+            return Ok(still_there(&job, &capsule));
+        }
+        explain_difference(&job, &capsule, &trace);
+        return Ok(Exit::Verdict(5));
+    }
+    println!(
+        "another engine ({} made the capsule, this is {ENGINE}): judged by the violation",
+        capsule.engine
+    );
+    Ok(still_there(&job, &capsule))
+}
+
+fn still_there(job: &Job, capsule: &Capsule) -> Exit {
+    let line = line_of(job, capsule.seed.0);
+    if capsule.violations.is_empty() || line.failed() {
+        let word = if line.failed() { "still there" } else { "nothing to look for: the capsule names none" };
+        println!("violation: {word}");
+    } else {
+        println!("violation: gone");
+    }
+    if line.failed() { verdict(job, capsule.seed.0) } else { Exit::Holds }
+}
+
+/// Name the first event that differs, as near as the checkpoints allow.
+fn explain_difference(job: &Job, capsule: &Capsule, now: &TraceHash) {
+    let then = TraceHash {
+        digest: u64::from_str_radix(&capsule.trace_hash, 16).unwrap_or(0),
+        events: capsule.events,
+        checkpoints: capsule.checkpoint_numbers(),
+    };
+    let Some(range) = now.first_difference(&then) else { return };
+    println!("NONDETERMINISM: the same engine made another run of the same seed");
+    println!("the first difference is in events {}..{}; this run has there:", range.start, range.end);
+    let detail = Detail { events: range, ..Detail::default() };
+    let outcome = run(&job.loaded.scenario, capsule.seed.0, &detail);
+    for line in outcome.events.iter().take(5) {
+        println!("  {line}");
+    }
+}

@@ -1,0 +1,79 @@
+//! `firedrill report`: the reports of a stored campaign, made again.
+
+use super::run::Format;
+use super::{Exit, Failure};
+use crate::campaign::{Job, judge, read_plan, read_results};
+use crate::scenario::load_text;
+use firedrill_reports::result::{Campaign, StoredRun};
+use std::path::{Path, PathBuf};
+
+/// Arguments of `report`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Folder of a campaign (of `run --out`).
+    path: PathBuf,
+    /// Form of the report.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+    /// Write it here instead of stdout.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+pub(super) fn main(args: &Args) -> Result<Exit, Failure> {
+    let folder = if args.path.is_dir() { args.path.clone() } else { folder_of(&args.path)? };
+    let campaign = stored_campaign(&folder)?;
+    match &args.output {
+        Some(path) => args.format.write(&campaign, &mut std::fs::File::create(path)?)?,
+        None => args.format.write(&campaign, &mut std::io::stdout().lock())?,
+    }
+    Ok(match campaign.exit() {
+        0 => Exit::Holds,
+        code => Exit::Verdict(code),
+    })
+}
+
+/// A file of a campaign's folder stands for the folder.
+fn folder_of(path: &Path) -> Result<PathBuf, Failure> {
+    if !path.exists() {
+        return Err(Failure::Missing(format!("cannot read {}: no such file or folder", path.display())));
+    }
+    Ok(path.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf))
+}
+
+/// The campaign of a folder, judged again from its runs.
+pub(super) fn stored_campaign(folder: &Path) -> Result<Campaign, Failure> {
+    let plan = read_plan(folder)?;
+    let lines = read_results(folder)?;
+    let mut campaign = Campaign::default();
+    for planned in &plan.jobs {
+        let loaded = load_text(&planned.text, &planned.path)?;
+        let seeds: Vec<u64> = planned.seeds.iter().filter_map(|seed| seed.parse().ok()).collect();
+        let name = loaded.scenario.name.clone();
+        let job = Job { loaded, seeds, own_seeds: planned.own_seeds };
+        let mut own: Vec<_> = lines.iter().filter(|line| line.scenario == name).cloned().collect();
+        own.sort_by_key(|line| line.seed);
+        campaign.partial |= own.len() < job.seeds.len();
+        let mut result = judge(&job, own);
+        result.stored = stored_runs(folder, &name);
+        campaign.scenarios.push(result);
+    }
+    Ok(campaign)
+}
+
+/// The kept records of a scenario; a broken file is left out.
+fn stored_runs(folder: &Path, scenario: &str) -> Vec<StoredRun> {
+    let prefix = format!("{}-", super::run::file_name(scenario));
+    let Ok(entries) = std::fs::read_dir(folder.join("records")) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    let named = |path: &PathBuf| {
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        name.strip_prefix(&prefix).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
+    };
+    paths
+        .iter()
+        .filter(|path| named(path))
+        .filter_map(|path| serde_json::from_slice(&std::fs::read(path).ok()?).ok())
+        .collect()
+}

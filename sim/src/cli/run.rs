@@ -1,0 +1,318 @@
+//! `firedrill run`: scenarios over seeds.
+
+use super::{Cli, Exit, Failure, select};
+use crate::campaign::{
+    Capsule, Interrupt, Job, Progress, Store, Task, execute, judge, line_of, replay_command, store_worst,
+};
+use crate::run::{Detail, run};
+use crate::scenario::Seeds;
+use clap::ValueEnum;
+use firedrill_reports::Report;
+use firedrill_reports::result::{Campaign, RunLine, ScenarioResult};
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Scenarios, folders, files or patterns; none: all but the museum.
+    names: Vec<String>,
+    /// Seeds to run instead of each scenario's own: 1..300, 7, 3,9,0x1f, random:50, @FILE.
+    #[arg(long)]
+    seeds: Option<Seeds>,
+    /// Threads; as many as there are cores if not given.
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Form of what is printed.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+    /// Folder for results and reports.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on with the interrupted campaign in --out.
+    #[arg(long, requires = "out")]
+    resume: bool,
+    /// Compare with these stored runs, seed by seed; worse than noise: exit 7.
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Store this campaign's runs as a baseline.
+    #[arg(long, value_name = "FILE")]
+    save_baseline: Option<PathBuf>,
+    /// End at the first failing run.
+    #[arg(long)]
+    fail_fast: bool,
+}
+
+/// Forms of output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// A table.
+    Human,
+    /// One JSON document.
+    Json,
+    /// One JSON line a run.
+    Jsonl,
+    /// JUnit XML.
+    Junit,
+    /// Markdown for a comment.
+    Markdown,
+    /// One self-contained page.
+    Html,
+}
+
+impl Format {
+    /// Write a campaign in this form.
+    pub(super) fn write(self, campaign: &Campaign, out: &mut dyn Write) -> std::io::Result<()> {
+        use firedrill_reports::{html, human, json, junit, markdown, text::Style};
+        match self {
+            Format::Human => {
+                let plain = std::env::var_os("NO_COLOR").is_some() || !std::io::stdout().is_terminal();
+                let style = if plain { Style::Plain } else { Style::Colour };
+                human::Human { style }.write(campaign, out)
+            }
+            Format::Json => json::Json.write(campaign, out),
+            Format::Jsonl => json::JsonLines.write(campaign, out),
+            Format::Junit => junit::Junit.write(campaign, out),
+            Format::Markdown => markdown::Markdown.write(campaign, out),
+            Format::Html => html::Html.write(campaign, out),
+        }
+    }
+}
+
+/// Failing seeds of a scenario that get a capsule.
+const CAPSULES_MAX: usize = 10;
+
+pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
+    let jobs = select::jobs(cli, &args.names, args.seeds.as_ref())?;
+    let tasks = tasks(&jobs);
+    let (store, done) = match &args.out {
+        Some(folder) => {
+            let (store, done) = Store::open(folder, &jobs, args.resume)?;
+            (Some(store), done)
+        }
+        None => (None, Vec::new()),
+    };
+    let interrupt = watch_for_interrupts();
+    let remaining = crate::campaign::remaining(&tasks, &jobs, &done);
+    let mut collector = Collector::new(&jobs, remaining.len(), store, done, args.fail_fast);
+    let threads = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    execute(&jobs, &remaining, threads, &interrupt, &|job, seed| line_of(job, seed), &mut collector)?;
+    let interrupted = interrupt.load(Ordering::Relaxed);
+    let (store, mut campaign) = collector.finish(&jobs);
+    campaign.partial = interrupted;
+    compare(args, &mut campaign)?;
+    if let Some(store) = &store {
+        write_reports(store, &jobs, campaign.clone())?;
+    }
+    let stdout = std::io::stdout();
+    args.format.write(&campaign, &mut stdout.lock())?;
+    if let (Some(folder), Format::Human) = (&args.out, args.format) {
+        println!("report   {}", folder.join("report.html").display());
+    }
+    Ok(if interrupted { Exit::Interrupted } else { exit_of(&campaign) })
+}
+
+fn exit_of(campaign: &Campaign) -> Exit {
+    match campaign.exit() {
+        0 => Exit::Holds,
+        code => Exit::Verdict(code),
+    }
+}
+
+fn tasks(jobs: &[Job]) -> Vec<Task> {
+    let seeds = |(job, planned): (usize, &Job)| {
+        planned.seeds.iter().map(move |seed| Task { job, seed: *seed }).collect::<Vec<_>>()
+    };
+    jobs.iter().enumerate().flat_map(seeds).collect()
+}
+
+/// The first Ctrl-C finishes what runs and reports it; the second ends at once.
+fn watch_for_interrupts() -> Arc<Interrupt> {
+    let interrupt = Arc::new(AtomicBool::new(false));
+    let seen = interrupt.clone();
+    let installed = ctrlc::set_handler(move || {
+        if seen.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("interrupted: finishing the runs under way; once more to end at once");
+    });
+    if let Err(error) = installed {
+        eprintln!("warning: Ctrl-C will end at once: {error}");
+    }
+    interrupt
+}
+
+/// With a baseline: what changed, and a verdict of its own.
+fn compare(args: &Args, campaign: &mut Campaign) -> Result<(), Failure> {
+    let lines = || campaign.scenarios.iter().flat_map(|s| s.lines.clone()).collect::<Vec<RunLine>>();
+    if let Some(path) = &args.save_baseline {
+        let mut file = std::fs::File::create(path)?;
+        for line in lines() {
+            let line = RunLine { cpu_seconds: None, ..line };
+            firedrill_reports::json::write_line(&line, &mut file)?;
+        }
+    }
+    let Some(path) = &args.baseline else { return Ok(()) };
+    let file = std::fs::File::open(path)
+        .map_err(|error| Failure::Missing(format!("cannot read the baseline {}: {error}", path.display())))?;
+    let kept = firedrill_reports::json::read_lines(std::io::BufReader::new(file))
+        .map_err(|error| Failure::BadInput(format!("{}: {error}", path.display())))?;
+    let comparison = firedrill_reports::compare::compare(&kept.lines, &lines());
+    if comparison.verdict == firedrill_reports::compare::Change::Regressed {
+        let verdict = firedrill_reports::result::Verdict::Regressed;
+        if campaign.verdict().worst(verdict) == verdict {
+            campaign.exit = Some(verdict.exit());
+        }
+    }
+    campaign.comparison = Some(comparison);
+    Ok(())
+}
+
+/// Every artefact of a campaign's folder. They hold no clock and no CPU time, so that equal campaigns give equal bytes.
+fn write_reports(store: &Store, jobs: &[Job], mut campaign: Campaign) -> Result<(), Failure> {
+    for (job, result) in jobs.iter().zip(&mut campaign.scenarios) {
+        write_capsules(store, job, result)?;
+        store_worst(job, result, 2);
+        for stored in &result.stored {
+            let name = format!("records/{}-{}.json", file_name(&result.summary.name), stored.seed);
+            let json = serde_json::to_vec(stored).expect("records are JSON");
+            store.write(&name, &json)?;
+        }
+    }
+    write_campaign(store, &campaign.reproducible())
+}
+
+pub(super) fn write_campaign(store: &Store, campaign: &Campaign) -> Result<(), Failure> {
+    let artefacts: [(&str, Format); 5] = [
+        ("summary.json", Format::Json),
+        ("report.html", Format::Html),
+        ("report.md", Format::Markdown),
+        ("junit.xml", Format::Junit),
+        ("report.txt", Format::Human),
+    ];
+    for (name, format) in artefacts {
+        let mut bytes = Vec::new();
+        if format == Format::Human {
+            let style = firedrill_reports::text::Style::Plain;
+            firedrill_reports::human::Human { style }.write(campaign, &mut bytes)?;
+        } else {
+            format.write(campaign, &mut bytes)?;
+        }
+        store.write(name, &bytes)?;
+    }
+    Ok(())
+}
+
+fn write_capsules(store: &Store, job: &Job, result: &mut ScenarioResult) -> Result<(), Failure> {
+    let scenario = &job.loaded.scenario;
+    let lines: Vec<RunLine> = result.lines.clone();
+    for failure in result.summary.failures.iter_mut().take(CAPSULES_MAX) {
+        let Some(line) = lines.iter().find(|line| line.seed == failure.seed) else { continue };
+        let outcome = run(scenario, failure.seed.0, &Detail::default());
+        let name = format!("capsules/{}-{}.json", file_name(&scenario.name), failure.seed);
+        store.write(&name, Capsule::of(scenario, failure.seed.0, &outcome, line).to_json().as_bytes())?;
+        failure.capsule = Some(name);
+        failure.replay = replay_command(&scenario.name, failure.seed.0);
+    }
+    Ok(())
+}
+
+/// A scenario's name as a file name.
+pub(super) fn file_name(scenario: &str) -> String {
+    scenario.replace('/', "-")
+}
+
+/// Takes results as they come: keeps them on disk, shows progress, and judges a scenario when its last run is there.
+struct Collector {
+    lines: BTreeMap<usize, Vec<RunLine>>,
+    store: Option<Store>,
+    total: usize,
+    done: usize,
+    failed: usize,
+    sim_seconds: f64,
+    began: std::time::Instant,
+    shown: std::time::Instant,
+    bar: bool,
+    fail_fast: bool,
+}
+
+impl Collector {
+    #[expect(clippy::disallowed_methods, reason = "progress is shown in real time")]
+    fn new(jobs: &[Job], total: usize, store: Option<Store>, done: Vec<RunLine>, fail_fast: bool) -> Self {
+        let mut lines: BTreeMap<usize, Vec<RunLine>> = BTreeMap::new();
+        for line in done {
+            if let Some(job) = jobs.iter().position(|job| job.loaded.scenario.name == line.scenario) {
+                lines.entry(job).or_default().push(line);
+            }
+        }
+        let now = std::time::Instant::now();
+        Collector {
+            lines,
+            store,
+            total,
+            done: 0,
+            failed: 0,
+            sim_seconds: 0.0,
+            began: now,
+            shown: now,
+            bar: std::io::stderr().is_terminal(),
+            fail_fast,
+        }
+    }
+
+    fn show(&mut self, last: bool) {
+        // On a terminal a line that renews itself; elsewhere a plain line now and then.
+        let pause = if self.bar { 0.2 } else { 10.0 };
+        if !last && self.shown.elapsed().as_secs_f64() < pause {
+            return;
+        }
+        self.shown += self.shown.elapsed();
+        let seconds = self.began.elapsed().as_secs_f64().max(1e-6);
+        let text = format!(
+            "{}/{} runs  {} failed  {:.0} runs/s  {:.0} simulated s/s",
+            self.done,
+            self.total,
+            self.failed,
+            self.done as f64 / seconds,
+            self.sim_seconds / seconds
+        );
+        match (self.bar, last) {
+            (true, false) => eprint!("\r\x1b[K{text}"),
+            (true, true) => eprint!("\r\x1b[K"),
+            (false, false) => eprintln!("{text}"),
+            (false, true) => {}
+        }
+    }
+
+    fn finish(mut self, jobs: &[Job]) -> (Option<Store>, Campaign) {
+        self.show(true);
+        let mut campaign = Campaign::default();
+        for (at, job) in jobs.iter().enumerate() {
+            let mut lines = self.lines.remove(&at).unwrap_or_default();
+            lines.sort_by_key(|line| line.seed);
+            campaign.scenarios.push(judge(job, lines));
+        }
+        (self.store, campaign)
+    }
+}
+
+impl Progress for Collector {
+    fn done(&mut self, task: Task, line: RunLine) -> std::io::Result<()> {
+        if let Some(store) = &mut self.store {
+            store.append(&line)?;
+        }
+        self.done += 1;
+        self.failed += usize::from(line.failed());
+        self.sim_seconds += line.sim_seconds;
+        self.lines.entry(task.job).or_default().push(line);
+        self.show(false);
+        Ok(())
+    }
+
+    fn enough(&self) -> bool {
+        self.fail_fast && self.failed > 0
+    }
+}

@@ -1,0 +1,131 @@
+//! Which scenarios a command line names: files, folders, names and patterns.
+
+use super::{Cli, Failure};
+use crate::campaign::Job;
+use crate::scenario::{Loaded, Seeds, load};
+use std::path::{Path, PathBuf};
+
+/// The museum is not part of a default run.
+const MUSEUM: &str = "museum";
+/// Nor are scenarios that compare with measurements, and those that must fail.
+const APART: [&str; 3] = [MUSEUM, "calibration", "canary"];
+
+/// The scenarios that the arguments name; all but the museum if there are none.
+pub(super) fn scenarios(cli: &Cli, names: &[String]) -> Result<Vec<Loaded>, Failure> {
+    let paths = if names.is_empty() {
+        everything(&cli.scenarios)?
+    } else {
+        let mut paths = Vec::new();
+        for name in names {
+            paths.extend(named(&cli.scenarios, name)?);
+        }
+        paths
+    };
+    let mut loaded = Vec::new();
+    for path in paths {
+        loaded.push(load(&path)?);
+    }
+    Ok(loaded)
+}
+
+/// The same, with the seeds to run.
+pub(super) fn jobs(cli: &Cli, names: &[String], seeds: Option<&Seeds>) -> Result<Vec<Job>, Failure> {
+    // One draw of `random:` serves all scenarios, so that they can be compared seed by seed.
+    let entropy = entropy();
+    scenarios(cli, names)?
+        .into_iter()
+        .map(|loaded| {
+            let own = loaded.scenario.seeds.clone();
+            let list = seeds.unwrap_or(&own).list(entropy)?;
+            Ok(Job { loaded, seeds: list, own_seeds: seeds.is_none() })
+        })
+        .collect()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "`random:N` is meant to differ between calls; the draw is printed"
+)]
+fn entropy() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    now.as_nanos() as u64
+}
+
+/// The museum's entries.
+pub(super) fn museum(cli: &Cli, names: &[String]) -> Result<Vec<Loaded>, Failure> {
+    let root = cli.scenarios.join(MUSEUM);
+    if names.is_empty() {
+        return folder(&root).into_iter().map(|path| Ok(load(&path)?)).collect();
+    }
+    let mut loaded = Vec::new();
+    for name in names {
+        let name = name.strip_prefix("museum/").unwrap_or(name);
+        for path in named(&root, name)? {
+            loaded.push(load(&path)?);
+        }
+    }
+    Ok(loaded)
+}
+
+fn everything(root: &Path) -> Result<Vec<PathBuf>, Failure> {
+    if !root.is_dir() {
+        let help = "run from the project's folder, or name it with --scenarios";
+        return Err(Failure::Missing(format!("no folder {} here; {help}", root.display())));
+    }
+    let apart = |path: &PathBuf| {
+        let inside = path.strip_prefix(root).unwrap_or(path);
+        inside.components().next().is_some_and(|first| APART.iter().any(|name| first.as_os_str() == *name))
+    };
+    let paths: Vec<PathBuf> = folder(root).into_iter().filter(|path| !apart(path)).collect();
+    if paths.is_empty() { Err(Failure::Nothing(root.display().to_string())) } else { Ok(paths) }
+}
+
+/// What one argument names: a file, a folder, a scenario by name, or a pattern over names.
+fn named(root: &Path, name: &str) -> Result<Vec<PathBuf>, Failure> {
+    let direct = Path::new(name);
+    for path in [direct.to_owned(), root.join(name), root.join(format!("{name}.json"))] {
+        if path.is_file() {
+            return Ok(vec![path]);
+        }
+        if path.is_dir() {
+            let found = folder(&path);
+            return if found.is_empty() { Err(Failure::Nothing(name.to_owned())) } else { Ok(found) };
+        }
+    }
+    if name.contains(['*', '?', '[']) {
+        let pattern = glob::Pattern::new(name).map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
+        let matching = |path: &PathBuf| pattern.matches(&name_of(root, path));
+        let found: Vec<PathBuf> = folder(root).into_iter().filter(matching).collect();
+        return if found.is_empty() { Err(Failure::Nothing(name.to_owned())) } else { Ok(found) };
+    }
+    if name.ends_with(".json") || name.starts_with(['.', '/']) {
+        return Err(Failure::Missing(format!("cannot read {name}: no such file or folder")));
+    }
+    let known: Vec<String> = folder(root).iter().map(|path| name_of(root, path)).collect();
+    match crate::nearest::nearest(name, known.iter().map(String::as_str)) {
+        Some(near) => Err(Failure::Nothing(format!("`{name}`; did you mean `{near}`?"))),
+        None => Err(Failure::Nothing(format!("`{name}`"))),
+    }
+}
+
+/// A scenario's name by its place.
+fn name_of(root: &Path, path: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).with_extension("").to_string_lossy().replace('\\', "/")
+}
+
+/// All scenario files below a folder, in order.
+fn folder(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let Ok(entries) = std::fs::read_dir(root) else { return found };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.is_dir() {
+            found.extend(folder(&path));
+        } else if path.extension().is_some_and(|extension| extension == "json")
+            && path.file_name().is_none_or(|name| name != "schema.json")
+        {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
