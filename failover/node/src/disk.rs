@@ -27,12 +27,12 @@ pub trait Storage: 'static {
     /// # Errors
     /// The device cannot be read.
     fn load(&mut self) -> io::Result<BTreeMap<String, Vec<u8>>>;
-    /// Add bytes at the end.
-    fn append(&mut self, file: &str, bytes: &[u8]);
+    /// Add bytes at the end; false if they were not.
+    fn append(&mut self, file: &str, bytes: &[u8]) -> bool;
     /// Keep the first `length` bytes.
     fn truncate(&mut self, file: &str, length: u64);
-    /// Put these bytes in the place of all others, atomically.
-    fn replace(&mut self, file: &str, bytes: &[u8]);
+    /// Put these bytes in the place of all others, atomically; false if they were not.
+    fn replace(&mut self, file: &str, bytes: &[u8]) -> bool;
     /// Make a file durable.
     fn sync(&mut self, file: &str) -> Syncing;
 }
@@ -119,9 +119,10 @@ impl<S: System, D: Storage> Disk<S, D> {
     /// Add a record.
     pub fn append(&mut self, file: &'static str, record: &S::Record) {
         let bytes = encode::<S>(record);
-        self.storage.append(file, &bytes);
-        let ends = self.ends.entry(file.to_owned()).or_default();
-        ends.push(ends.last().copied().unwrap_or(0) + bytes.len() as u64);
+        if self.storage.append(file, &bytes) {
+            let ends = self.ends.entry(file.to_owned()).or_default();
+            ends.push(ends.last().copied().unwrap_or(0) + bytes.len() as u64);
+        }
     }
 
     /// Keep the first `records` records.
@@ -134,8 +135,9 @@ impl<S: System, D: Storage> Disk<S, D> {
     /// Put one record in the place of all.
     pub fn replace(&mut self, file: &'static str, record: &S::Record) {
         let bytes = encode::<S>(record);
-        self.storage.replace(file, &bytes);
-        self.ends.insert(file.to_owned(), vec![bytes.len() as u64]);
+        if self.storage.replace(file, &bytes) {
+            self.ends.insert(file.to_owned(), vec![bytes.len() as u64]);
+        }
     }
 
     /// Make a file durable.
@@ -226,10 +228,10 @@ impl Folder {
         if new.exists() { new } else { self.path.join(file) }
     }
 
-    fn note(&mut self, file: &str, result: io::Result<()>) {
-        if let Err(error) = result {
-            self.failed.insert(file.to_owned(), disk_error(&error));
-        }
+    /// Keep the error of a write for the next sync; whether there was none.
+    fn note(&mut self, file: &str, result: io::Result<()>) -> bool {
+        let failed = result.err().map(|error| self.failed.insert(file.to_owned(), disk_error(&error)));
+        failed.is_none()
     }
 }
 
@@ -254,14 +256,14 @@ impl Storage for Folder {
         Ok(files)
     }
 
-    fn append(&mut self, file: &str, bytes: &[u8]) {
+    fn append(&mut self, file: &str, bytes: &[u8]) -> bool {
         let path = self.present(file);
         let result = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(path)
             .and_then(|mut target| target.write_all(bytes));
-        self.note(file, result);
+        self.note(file, result)
     }
 
     fn truncate(&mut self, file: &str, length: u64) {
@@ -273,9 +275,9 @@ impl Storage for Folder {
         self.note(file, result);
     }
 
-    fn replace(&mut self, file: &str, bytes: &[u8]) {
+    fn replace(&mut self, file: &str, bytes: &[u8]) -> bool {
         let result = std::fs::write(self.path.join(format!("{file}{NEW}")), bytes);
-        self.note(file, result);
+        self.note(file, result)
     }
 
     fn sync(&mut self, file: &str) -> Syncing {

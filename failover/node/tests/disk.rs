@@ -128,27 +128,69 @@ async fn truncating_counts_records() {
     assert_eq!(folder.records("log"), [0u64; 0]);
 }
 
+fn memory_records(memory: &MemoryDisk) -> Vec<u64> {
+    Disk::<Numbers, _>::new(memory.clone()).load().expect("memory").records("log").to_vec()
+}
+
 #[tokio::test(start_paused = true)]
-async fn the_memory_disk_loses_what_a_real_one_would() {
+async fn the_memory_disk_loses_a_suffix_of_what_was_not_synced() {
+    let mut left = std::collections::BTreeSet::new();
+    for seed in 0..50 {
+        let memory = MemoryDisk::default();
+        let mut disk: Disk<Numbers, _> = Disk::new(memory.clone());
+        disk.append("log", &1);
+        sync(&mut disk, "log").await;
+        disk.append("log", &2);
+        disk.append("log", &3);
+        assert_eq!(memory_records(&memory), [1, 2, 3]);
+        memory.lose_power(&mut stream(seed, 1, 1, 1));
+        left.insert(memory_records(&memory));
+    }
+    assert_eq!(left.into_iter().collect::<Vec<_>>(), [vec![1], vec![1, 2], vec![1, 2, 3]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_memory_disk_refuses_and_says_so_at_the_sync() {
     let memory = MemoryDisk::default();
     let mut disk: Disk<Numbers, _> = Disk::new(memory.clone());
-    let records = |memory: &MemoryDisk| {
-        Disk::<Numbers, _>::new(memory.clone()).load().expect("memory").records("log").to_vec()
-    };
+    disk.append("log", &1);
+    memory.set(|state| state.full = true);
+    disk.append("log", &2);
+    assert_eq!(disk.sync("log").await, Err(DiskError::Full));
+    memory.set(|state| state.full = false);
+    assert_eq!(disk.sync("log").await, Ok(()));
+    assert_eq!(memory_records(&memory), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sync_covers_what_was_there_when_it_began_even_if_the_file_is_replaced_meanwhile() {
+    for seed in 0..20 {
+        let memory = MemoryDisk::default();
+        memory.set(|state| state.sync_time = Duration::from_millis(5));
+        let mut disk: Disk<Numbers, _> = Disk::new(memory.clone());
+        disk.replace("log", &1);
+        let first = disk.sync("log");
+        disk.replace("log", &2);
+        first.await.expect("the sync succeeds");
+        memory.lose_power(&mut stream(seed, 1, 1, 1));
+        assert!(matches!(memory_records(&memory)[..], [1 | 2]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_failed_sync_should_have_stored_is_gone_with_the_power_only() {
+    let memory = MemoryDisk::default();
+    let mut disk: Disk<Numbers, _> = Disk::new(memory.clone());
     disk.append("log", &1);
     sync(&mut disk, "log").await;
+    memory.set(|state| state.failing = Some(firedrill_node::memory_disk::Failing::Once));
     disk.append("log", &2);
+    assert_eq!(disk.sync("log").await, Err(DiskError::Failed));
     disk.append("log", &3);
-    assert_eq!(records(&memory), [1, 2, 3]);
-    memory.lose_power(9 + 4);
-    assert_eq!(records(&memory), [1, 2], "one record whole and one torn were on the device");
-
-    let mut disk: Disk<Numbers, _> = Disk::new(memory.clone());
-    disk.load().expect("memory");
-    memory.set(|state| state.full = true);
-    disk.append("log", &4);
-    assert_eq!(disk.sync("log").await, Err(DiskError::Full));
-    assert_eq!(records(&memory), [1, 2]);
+    sync(&mut disk, "log").await;
+    assert_eq!(memory_records(&memory), [1, 2, 3]);
+    memory.lose_power(&mut stream(1, 1, 1, 1));
+    assert_eq!(memory_records(&memory), [1, 3]);
 }
 
 /// Inputs of the small fuzz runs; `FIREDRILL_FUZZ` asks for more.

@@ -4,7 +4,7 @@ mod toys;
 
 use firedrill_node::disk::{Disk, Storage};
 use firedrill_node::driver::*;
-use firedrill_node::memory_disk::MemoryDisk;
+use firedrill_node::memory_disk::{Failing, MemoryDisk};
 use firedrill_protocols::contract::*;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -18,7 +18,7 @@ struct Answers {
     came: Rc<Notify>,
 }
 
-impl Reports for Answers {
+impl<S: System> Reports<S> for Answers {
     fn complete(&mut self, request: RequestId, outcome: Outcome, _by: Option<SocketAddrV4>) {
         self.waiting.borrow_mut().push((request, outcome));
         self.came.notify_one();
@@ -57,12 +57,11 @@ macro_rules! framed {
 }
 framed!(toys::pipeline::Pipeline, toys::stream::Stream, toys::bolt::Bolt, toys::wal::Wal);
 
-fn setup<S: System>(node: impl Node<S> + 'static, answers: Answers) -> Setup<S, TokioNet, MemoryDisk>
+fn setup<S: System>(answers: Answers) -> Setup<S, TokioNet, MemoryDisk>
 where
     Toys: Wire<S>,
 {
     Setup {
-        node: Box::new(node),
         net: TokioNet,
         wire: Rc::new(Toys),
         disk: Disk::new(MemoryDisk::default()),
@@ -72,22 +71,22 @@ where
         source: None,
         ports: Vec::new(),
         datagrams: None,
-        names: Default::default(),
+        resolver: Box::new(|_| Resolved::AskNetwork),
         reports: Box::new(answers),
         notes: false,
         limits: Limits::default(),
     }
 }
 
-fn start<S: System, N: Net, D: Storage>(setup: Setup<S, N, D>) -> Handle {
-    let (driver, handle) = Driver::new(setup);
+fn start<S: System, N: Net, D: Storage>(node: impl Node<S> + 'static, setup: Setup<S, N, D>) -> Handle<S> {
+    let (driver, handle) = Driver::new(Box::new(node), setup);
     tokio::task::spawn_local(async move { driver.run().await.expect("the node runs") });
     handle
 }
 
 const GO: RequestId = RequestId(1);
 
-fn go(handle: &Handle, addr: SocketAddrV4) {
+fn go<S: System>(handle: &Handle<S>, addr: SocketAddrV4) {
     handle.request(GO, Op::Command { node: addr, words: "go".into() }, Duration::from_secs(60));
 }
 
@@ -99,11 +98,11 @@ fn addr(host: u8) -> SocketAddrV4 {
 async fn pipelined_answers_subscriptions_and_killed_clients_keep_their_order() {
     let test = async {
         let (server, answers) = (addr(1), Answers::default());
-        let mut server_setup = setup(toys::pipeline::Server::default(), Answers::default());
+        let mut server_setup = setup(Answers::default());
         server_setup.ports = vec![(server, toys::pipeline::Kind::Client)];
-        let _server = start(server_setup);
+        let _server = start(toys::pipeline::Server::default(), server_setup);
         tokio::task::yield_now().await;
-        let client = start(setup(toys::pipeline::Client::new(server), answers.clone()));
+        let client = start(toys::pipeline::Client::new(server), setup(answers.clone()));
         go(&client, server);
         assert_eq!(answers.next().await, (GO, Outcome::Text(toys::pipeline::expected())));
     };
@@ -114,15 +113,15 @@ async fn pipelined_answers_subscriptions_and_killed_clients_keep_their_order() {
 async fn a_stream_cut_in_the_middle_is_resumed_where_it_was() {
     let test = async {
         let (source, replica, answers) = (addr(2), addr(3), Answers::default());
-        let mut source_setup = setup(toys::stream::Source::default(), Answers::default());
+        let mut source_setup = setup(Answers::default());
         source_setup.ports = vec![(source, toys::stream::Kind::Replication)];
-        let _source = start(source_setup);
+        let _source = start(toys::stream::Source::default(), source_setup);
         tokio::task::yield_now().await;
         let gate = Gate::default();
-        let mut replica_setup = setup(toys::stream::Replica::new(source), answers.clone());
+        let mut replica_setup = setup(answers.clone());
         replica_setup.gate = gate.clone();
         replica_setup.source = Some(*replica.ip());
-        let client = start(replica_setup);
+        let client = start(toys::stream::Replica::new(source), replica_setup);
         go(&client, source);
         tokio::time::sleep(Duration::from_millis(850)).await;
         gate.cut((*source.ip(), *replica.ip()));
@@ -138,11 +137,11 @@ async fn a_stream_cut_in_the_middle_is_resumed_where_it_was() {
 async fn batches_failures_and_resets_are_positions_in_one_session() {
     let test = async {
         let (server, answers) = (addr(4), Answers::default());
-        let mut server_setup = setup(toys::bolt::Server::default(), Answers::default());
+        let mut server_setup = setup(Answers::default());
         server_setup.ports = vec![(server, toys::bolt::Kind::Bolt)];
-        let _server = start(server_setup);
+        let _server = start(toys::bolt::Server::default(), server_setup);
         tokio::task::yield_now().await;
-        let client = start(setup(toys::bolt::Client::new(server), answers.clone()));
+        let client = start(toys::bolt::Client::new(server), setup(answers.clone()));
         go(&client, server);
         assert_eq!(answers.next().await, (GO, Outcome::Text(toys::bolt::EXPECTED.into())));
     };
@@ -156,9 +155,9 @@ async fn a_stuck_sync_delays_its_write_only_and_a_failed_one_is_told() {
     let list = |values: &[u64]| Outcome::List(values.into());
     let test = async {
         let (disk, answers) = (MemoryDisk::default(), Answers::default());
-        let mut log_setup = setup(toys::wal::Log::default(), answers.clone());
+        let mut log_setup = setup(answers.clone());
         log_setup.disk = Disk::new(disk.clone());
-        let log = start(log_setup);
+        let log = start(toys::wal::Log::default(), log_setup);
         let ask = |request, op| log.request(RequestId(request), op, Duration::from_secs(1));
 
         ask(1, append(10));
@@ -173,17 +172,17 @@ async fn a_stuck_sync_delays_its_write_only_and_a_failed_one_is_told() {
         disk.set(|state| state.stuck = false);
         assert_eq!(answers.next().await, (RequestId(2), Outcome::Done));
 
-        disk.set(|state| state.failing = true);
+        disk.set(|state| state.failing = Some(Failing::Always));
         ask(4, append(30));
         assert_eq!(answers.next().await, (RequestId(4), Outcome::Unknown(Failure::Other)));
         ask(5, append(40));
         assert_eq!(answers.next().await, (RequestId(5), Outcome::Fail(Failure::Unsafe)));
 
-        disk.set(|state| state.failing = false);
-        disk.lose_power(5);
-        let mut next_life = setup(toys::wal::Log::default(), answers.clone());
+        disk.set(|state| state.failing = None);
+        disk.lose_power(&mut stream(1, 1, 1, 1));
+        let mut next_life = setup(answers.clone());
         next_life.disk = Disk::new(disk.clone());
-        let log = start(next_life);
+        let log = start(toys::wal::Log::default(), next_life);
         log.request(RequestId(6), read(), Duration::from_secs(1));
         assert_eq!(
             answers.next().await,

@@ -2,7 +2,8 @@
 //! be cut without privileges.
 //!
 //! A cut stalls bytes, it does not lose them: what was sent stays in order and moves on when the link heals. Ends of
-//! connections stay behind a cut as well, so a peer that dies unseen is silent.
+//! connections stay behind a cut as well, so a peer that dies unseen is silent. A host that lost power knows none of
+//! its old connections: nothing more comes from it, and what is sent to it once it is up again is answered by a reset.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -14,21 +15,29 @@ use tokio::sync::Notify;
 /// From one host to another.
 pub type Direction = (Ipv4Addr, Ipv4Addr);
 
-/// Draws the delay of one piece of data.
-pub type Delay = Box<dyn FnMut() -> Duration>;
+/// Draws how long so many bytes take in a direction.
+pub type Shaper = Box<dyn FnMut(Direction, usize) -> Duration>;
 
-/// The state of all directed links as one driver sees them. Clones are the same gate.
+/// The state of all directed links as a driver sees them. Clones are the same gate.
 #[derive(Clone, Default)]
 pub struct Gate(Rc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    cuts: RefCell<BTreeMap<Direction, u32>>,
-    delays: RefCell<BTreeMap<Direction, Delay>>,
-    default_delay: RefCell<Option<Delay>>,
-    extra: RefCell<BTreeMap<Direction, Duration>>,
+    cuts: RefCell<BTreeMap<Direction, Cut>>,
+    shaper: RefCell<Option<Shaper>>,
+    boots: RefCell<BTreeMap<Ipv4Addr, u32>>,
     held: Cell<u64>,
     changed: Notify,
+}
+
+/// A direction that is, or was, cut.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cut {
+    /// Cuts that are on.
+    on: u32,
+    /// How often something had to wait.
+    held: u64,
 }
 
 impl std::fmt::Debug for Gate {
@@ -40,63 +49,51 @@ impl std::fmt::Debug for Gate {
 impl Gate {
     /// Stop a direction. Cuts count: two of them need two heals.
     pub fn cut(&self, direction: Direction) {
-        *self.0.cuts.borrow_mut().entry(direction).or_insert(0) += 1;
+        self.0.cuts.borrow_mut().entry(direction).or_default().on += 1;
     }
 
     /// Take one cut away.
     pub fn heal(&self, direction: Direction) {
-        let mut cuts = self.0.cuts.borrow_mut();
-        if let Some(count) = cuts.get_mut(&direction) {
-            *count -= 1;
-            if *count == 0 {
-                cuts.remove(&direction);
-                self.0.changed.notify_waiters();
-            }
+        if let Some(cut) = self.0.cuts.borrow_mut().get_mut(&direction) {
+            cut.on = cut.on.saturating_sub(1);
         }
+        self.0.changed.notify_waiters();
     }
 
-    /// How long data takes on a direction, drawn anew for each piece.
-    pub fn set_delay(&self, direction: Direction, delay: Option<Delay>) {
-        match delay {
-            Some(delay) => self.0.delays.borrow_mut().insert(direction, delay),
-            None => self.0.delays.borrow_mut().remove(&direction),
-        };
+    /// Who says how long data take; without one they take no time here.
+    pub fn set_shaper(&self, shaper: Option<Shaper>) {
+        *self.0.shaper.borrow_mut() = shaper;
     }
 
-    /// How long data takes on directions without a delay of their own.
-    pub fn set_default_delay(&self, delay: Option<Delay>) {
-        *self.0.default_delay.borrow_mut() = delay;
+    /// The host lost power.
+    pub fn lose_host(&self, host: Ipv4Addr) {
+        *self.0.boots.borrow_mut().entry(host).or_default() += 1;
+        self.0.changed.notify_waiters();
     }
 
-    /// A constant on top of the drawn delay, for latency spikes.
-    pub fn set_extra(&self, direction: Direction, extra: Duration) {
-        if extra.is_zero() {
-            self.0.extra.borrow_mut().remove(&direction);
-        } else {
-            self.0.extra.borrow_mut().insert(direction, extra);
-        }
+    /// How often the host has lost power.
+    pub fn boot(&self, host: Ipv4Addr) -> u32 {
+        self.0.boots.borrow().get(&host).copied().unwrap_or(0)
     }
 
     /// Whether data passes now.
     pub fn is_open(&self, direction: Direction) -> bool {
-        !self.0.cuts.borrow().contains_key(&direction)
+        self.0.cuts.borrow().get(&direction).is_none_or(|cut| cut.on == 0)
     }
 
-    /// Delay of the piece of data sent now. A host's way to itself has none.
-    pub fn delay(&self, direction: Direction) -> Duration {
-        if direction.0 == direction.1 {
-            return Duration::ZERO;
-        }
-        let extra = self.0.extra.borrow().get(&direction).copied().unwrap_or_default();
-        if let Some(delay) = self.0.delays.borrow_mut().get_mut(&direction) {
-            return delay() + extra;
-        }
-        self.0.default_delay.borrow_mut().as_mut().map_or(Duration::ZERO, |delay| delay()) + extra
+    /// How long data sent now take.
+    pub fn delay(&self, direction: Direction, bytes: usize) -> Duration {
+        self.0.shaper.borrow_mut().as_mut().map_or(Duration::ZERO, |shaper| shaper(direction, bytes))
     }
 
-    /// How often something had to wait at a cut: the proof that a cut had an effect.
+    /// How often something had to wait at a cut: the proof that cuts had an effect.
     pub fn held(&self) -> u64 {
         self.0.held.get()
+    }
+
+    /// The same for one direction.
+    pub fn held_at(&self, direction: Direction) -> u64 {
+        self.0.cuts.borrow().get(&direction).map_or(0, |cut| cut.held)
     }
 
     /// Wait until a direction is open.
@@ -104,13 +101,21 @@ impl Gate {
         if self.is_open(direction) {
             return;
         }
-        self.0.held.set(self.0.held.get() + 1);
+        self.count(direction);
         loop {
             let changed = self.0.changed.notified();
             if self.is_open(direction) {
                 return;
             }
             changed.await;
+        }
+    }
+
+    /// Count something that a cut holds back.
+    pub(super) fn count(&self, direction: Direction) {
+        self.0.held.set(self.0.held.get() + 1);
+        if let Some(cut) = self.0.cuts.borrow_mut().get_mut(&direction) {
+            cut.held += 1;
         }
     }
 

@@ -15,18 +15,18 @@ mod session;
 
 pub use clock::Clock;
 pub use codec::{BadInput, Codec, Framed, Side, Wire};
-pub use gate::{Delay, Direction, Gate};
+pub use gate::{Direction, Gate, Shaper};
 pub use net::{Net, TokioNet, v4};
 
 use crate::disk::{Disk, Storage};
 use bytes::BytesMut;
 use firedrill_protocols::contract::*;
 use session::{Outbox, Place, SessionEvent};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::rc::Rc;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -51,7 +51,7 @@ impl Default for Limits {
 }
 
 /// What a node tells the world: answers of client roles, facts, and orders to an orchestrator.
-pub trait Reports {
+pub trait Reports<S: System> {
     /// A client role answered its workload.
     fn complete(&mut self, request: RequestId, outcome: Outcome, by: Option<SocketAddrV4>);
     /// A fact was announced.
@@ -60,24 +60,60 @@ pub trait Reports {
     fn orchestrate(&mut self, target: SocketAddrV4, action: Orchestration) {
         let _ = (target, action);
     }
+    /// A message came; told before the node gets it.
+    fn received(&mut self, link: Direction, message: &S::Message) {
+        let _ = (link, message);
+    }
+    /// The node froze between a decision and the effects of it, as [`Handle::hold`] asked.
+    fn held(&mut self) {}
 }
+
+/// What a host name means to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolved {
+    /// This host.
+    Host(Ipv4Addr),
+    /// No such name.
+    Unknown,
+    /// An address that nothing answers, not even with a refusal.
+    BlackHole,
+    /// Nothing is said of it here: the network knows.
+    AskNetwork,
+}
+
+/// Says what host names mean.
+pub type Resolver = Box<dyn Fn(&str) -> Resolved>;
 
 /// What the world asks of a node.
 #[derive(Debug)]
 enum Input {
     Request { request: RequestId, op: Op, deadline: Duration },
     Signal(Signal),
-    Inspect(oneshot::Sender<Vec<Inspection>>),
 }
+
+/// A node that its driver and those who look at it share.
+type Shared<S> = Rc<RefCell<Box<dyn Node<S>>>>;
 
 /// A grip on a running node. Clones hold the same node.
-#[derive(Clone, Debug)]
-pub struct Handle {
+pub struct Handle<S: System> {
     inputs: mpsc::UnboundedSender<Input>,
     hold: Rc<Hold>,
+    steps: Rc<Cell<u64>>,
+    node: std::rc::Weak<RefCell<Box<dyn Node<S>>>>,
 }
 
-impl Handle {
+impl<S: System> Clone for Handle<S> {
+    fn clone(&self) -> Self {
+        Handle {
+            inputs: self.inputs.clone(),
+            hold: self.hold.clone(),
+            steps: self.steps.clone(),
+            node: self.node.clone(),
+        }
+    }
+}
+
+impl<S: System> Handle<S> {
     /// Ask a client role for an operation. If the node is gone, nobody will answer.
     pub fn request(&self, request: RequestId, op: Op, deadline: Duration) {
         let _ = self.inputs.send(Input::Request { request, op, deadline });
@@ -88,14 +124,17 @@ impl Handle {
         let _ = self.inputs.send(Input::Signal(signal));
     }
 
-    /// Look inside, for ground truth; the sender is dropped if the node is gone.
-    pub fn inspect(&self) -> oneshot::Receiver<Vec<Inspection>> {
-        let (answer, result) = oneshot::channel();
-        let _ = self.inputs.send(Input::Inspect(answer));
-        result
+    /// Look inside, for ground truth; empty if the node is gone.
+    pub fn inspect(&self) -> Vec<Inspection> {
+        self.node.upgrade().map_or_else(Vec::new, |node| node.borrow().inspect())
     }
 
-    /// Let the node freeze between its next decision and the effects of it, until [`Handle::release`].
+    /// Steps the node has made: one for each input it was given.
+    pub fn steps(&self) -> u64 {
+        self.steps.get()
+    }
+
+    /// Let the node freeze between its next decision to send and the effects of it, until [`Handle::release`].
     pub fn hold(&self) {
         self.hold.on.set(true);
     }
@@ -115,7 +154,7 @@ struct Hold {
 }
 
 impl Hold {
-    async fn pass(&self) {
+    async fn released(&self) {
         loop {
             let released = self.released.notified();
             if !self.on.get() {
@@ -128,8 +167,6 @@ impl Hold {
 
 /// All that a node needs to run.
 pub struct Setup<S: System, N: Net, D: Storage> {
-    /// The role.
-    pub node: Box<dyn Node<S>>,
     /// Its network.
     pub net: N,
     /// Its codecs.
@@ -148,10 +185,10 @@ pub struct Setup<S: System, N: Net, D: Storage> {
     pub ports: Vec<(SocketAddrV4, S::Kind)>,
     /// Where it receives datagrams.
     pub datagrams: Option<SocketAddrV4>,
-    /// Host names known here; others are asked of the network.
-    pub names: BTreeMap<String, Ipv4Addr>,
+    /// What host names mean here.
+    pub resolver: Resolver,
     /// Who hears its announcements.
-    pub reports: Box<dyn Reports>,
+    pub reports: Box<dyn Reports<S>>,
     /// Whether anyone reads notes.
     pub notes: bool,
     /// Bounds.
@@ -161,6 +198,7 @@ pub struct Setup<S: System, N: Net, D: Storage> {
 /// A node ready to run: [`Driver::run`] is its process.
 pub struct Driver<S: System, N: Net, D: Storage> {
     setup: Setup<S, N, D>,
+    node: Shared<S>,
     surroundings: Surroundings,
     timers: Timers<S::Timer>,
     sessions: BTreeMap<SessionId, Session<S>>,
@@ -174,13 +212,12 @@ pub struct Driver<S: System, N: Net, D: Storage> {
     channels: Channels<N>,
     inputs: mpsc::UnboundedReceiver<Input>,
     hold: Rc<Hold>,
-    /// Steps since the driver last let its sessions' tasks run.
-    steps: u32,
+    steps: Rc<Cell<u64>>,
     exiting: bool,
 }
 
 /// Steps after which the driver lets its sessions' tasks run, however much there is to do.
-const STEPS_MAX: u32 = 64;
+const STEPS_MAX: u64 = 64;
 
 struct Session<S: System> {
     codec: Box<dyn Codec<S>>,
@@ -234,10 +271,13 @@ pub struct Exited;
 
 impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
     /// A node and the grip on it. Nothing happens before [`Driver::run`].
-    pub fn new(setup: Setup<S, N, D>) -> (Self, Handle) {
+    pub fn new(node: Box<dyn Node<S>>, setup: Setup<S, N, D>) -> (Self, Handle<S>) {
         let (sender, inputs) = mpsc::unbounded_channel();
         let hold = Rc::new(Hold::default());
-        let handle = Handle { inputs: sender, hold: hold.clone() };
+        let steps = Rc::new(Cell::new(0));
+        let node: Shared<S> = Rc::new(RefCell::new(node));
+        let handle =
+            Handle { inputs: sender, hold: hold.clone(), steps: steps.clone(), node: Rc::downgrade(&node) };
         let surroundings = Surroundings {
             now: setup.clock.now(),
             wall: setup.clock.wall(),
@@ -250,6 +290,7 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
             Channels { sessions: pair(64), accepted: pair(64), synced: pair(64), datagrams: pair(64) };
         let driver = Driver {
             setup,
+            node,
             surroundings,
             timers: Timers::default(),
             sessions: BTreeMap::new(),
@@ -261,7 +302,7 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
             channels,
             inputs,
             hold,
-            steps: 0,
+            steps,
             exiting: false,
         };
         (driver, handle)
@@ -301,9 +342,7 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
 
     /// Due timers first, as they are the oldest; then what the driver caused; then the world, in a fixed order.
     async fn next(&mut self) -> Next<S, N> {
-        self.steps += 1;
-        if self.steps >= STEPS_MAX {
-            self.steps = 0;
+        if self.steps.get() % STEPS_MAX == 0 {
             tokio::task::yield_now().await;
         }
         if let Some(timer) = self.timers.pop_due(self.setup.clock.now()) {
@@ -348,9 +387,6 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
                 self.step(|node, cx| node.on_request(cx, request, op, deadline)).await;
             }
             Next::Input(Input::Signal(signal)) => self.step(|node, cx| node.on_signal(cx, signal)).await,
-            Next::Input(Input::Inspect(answer)) => {
-                let _ = answer.send(self.setup.node.inspect());
-            }
         }
     }
 
@@ -359,8 +395,12 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
         self.surroundings.now = self.setup.clock.now();
         self.surroundings.wall = self.setup.clock.wall();
         let mut effects = Vec::new();
-        handler(&mut *self.setup.node, &mut Cx::new(&mut self.surroundings, &mut effects));
-        self.hold.pass().await;
+        handler(&mut **self.node.borrow_mut(), &mut Cx::new(&mut self.surroundings, &mut effects));
+        self.steps.set(self.steps.get() + 1);
+        if self.hold.on.get() && effects.iter().any(|effect| matches!(effect, Effect::Send { .. })) {
+            self.setup.reports.held();
+            self.hold.released().await;
+        }
         for effect in effects {
             if self.exiting {
                 return;
@@ -416,24 +456,28 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
     fn open(&mut self, session: SessionId, to: Endpoint, kind: S::Kind) {
         let outbox = Rc::new(Outbox::default());
         let codec = self.setup.wire.codec(kind, Side::Dialled);
-        let own = self.own_host();
         let target = match to {
-            Endpoint::Addr(addr) => Some(addr),
-            Endpoint::Name(ref name, port) => {
-                self.setup.names.get(&**name).map(|&host| SocketAddrV4::new(host, port))
-            }
+            Endpoint::Addr(addr) => Target::Addr(addr),
+            Endpoint::Name(name, port) => match (self.setup.resolver)(&name) {
+                Resolved::Host(host) => Target::Addr(SocketAddrV4::new(host, port)),
+                Resolved::Unknown => Target::Nobody,
+                Resolved::BlackHole => Target::BlackHole,
+                Resolved::AskNetwork => Target::Name(name, port),
+            },
         };
-        let host = target.map_or(Ipv4Addr::UNSPECIFIED, |addr| *addr.ip());
-        let place = self.place(session, (own, host));
+        let host = match &target {
+            Target::Addr(addr) => *addr.ip(),
+            Target::Name(..) | Target::Nobody | Target::BlackHole => Ipv4Addr::UNSPECIFIED,
+        };
+        let outward = (self.own_host(), host);
         let dial = Dial {
             net: self.setup.net.clone(),
             source: self.setup.source,
             target,
-            to,
             limit: self.setup.limits.connect,
         };
+        let place = self.place(session, outward);
         let task = self.tasks.spawn_local(dial_and_serve(dial, outbox.clone(), place));
-        let outward = (own, host);
         self.sessions.insert(session, Session { codec, inbox: BytesMut::new(), outbox, outward, task });
     }
 
@@ -448,6 +492,7 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
             session,
             gate: self.setup.gate.clone(),
             outward,
+            peer_boot: self.setup.gate.boot(outward.1),
             events: self.channels.sessions.sender.clone(),
         }
     }
@@ -519,6 +564,8 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
             push(state, &mut out, &self.setup.gate);
             match decoded {
                 Ok(Some(message)) => {
+                    let link = (state.outward.1, state.outward.0);
+                    self.setup.reports.received(link, &message);
                     self.step(|node, cx| node.on_message(cx, session, message)).await;
                     if self.exiting {
                         return;
@@ -545,9 +592,12 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
         else {
             return;
         };
-        if self.setup.gate.is_open((self.own_host(), *to.ip())) {
+        let link = (self.own_host(), *to.ip());
+        if self.setup.gate.is_open(link) {
             // A datagram that cannot be sent is a lost datagram.
             let _ = self.setup.net.send_datagram(socket, &bytes, to).await;
+        } else {
+            self.setup.gate.count(link);
         }
     }
 
@@ -590,7 +640,8 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
 /// Queue encoded bytes with the delay of the link.
 fn push<S: System>(state: &Session<S>, out: &mut BytesMut, gate: &Gate) {
     if !out.is_empty() {
-        state.outbox.push(out, Instant::now() + gate.delay(state.outward));
+        let delay = gate.delay(state.outward, out.len());
+        state.outbox.push(out, Instant::now() + delay);
     }
 }
 
@@ -637,29 +688,45 @@ async fn receive_all<N: Net>(
 struct Dial<N> {
     net: N,
     source: Option<Ipv4Addr>,
-    /// The address, if it is known without asking the network.
-    target: Option<SocketAddrV4>,
-    to: Endpoint,
+    target: Target,
     limit: Duration,
 }
 
+/// Where a dial goes.
+enum Target {
+    Addr(SocketAddrV4),
+    Name(std::sync::Arc<str>, u16),
+    Nobody,
+    BlackHole,
+}
+
 async fn dial_and_serve<N: Net>(dial: Dial<N>, outbox: Rc<Outbox>, mut place: Place) {
-    let target = match (dial.target, dial.to) {
-        (Some(target), _) => Some(target),
-        (None, Endpoint::Name(name, port)) => dial.net.resolve(&name, port).await,
-        (None, Endpoint::Addr(_)) => None,
+    let target = match dial.target {
+        Target::Addr(addr) => Some(addr),
+        Target::Name(name, port) => dial.net.resolve(&name, port).await,
+        Target::Nobody => None,
+        Target::BlackHole => {
+            tokio::time::sleep(dial.limit).await;
+            return place.tell(SessionEvent::Closed(Closed::Timeout)).await;
+        }
     };
     let Some(target) = target else {
         return place.tell(SessionEvent::Closed(Closed::Unresolved)).await;
     };
     place.outward.1 = *target.ip();
+    let back = (place.outward.1, place.outward.0);
     let connect = async {
+        tokio::time::sleep(place.gate.delay(place.outward, HANDSHAKE_BYTES)).await;
         place.gate.pass_both(place.outward).await;
-        tokio::time::sleep(place.gate.delay(place.outward)).await;
-        dial.net.connect(dial.source, target).await
+        let stream = dial.net.connect(dial.source, target).await;
+        tokio::time::sleep(place.gate.delay(back, HANDSHAKE_BYTES)).await;
+        // The answer, a refusal too, comes through the link.
+        place.gate.pass(back).await;
+        stream
     };
     match tokio::time::timeout(dial.limit, connect).await {
         Ok(Ok(stream)) => {
+            place.peer_boot = place.gate.boot(place.outward.1);
             place.tell(SessionEvent::Open).await;
             session::serve(stream, outbox, place).await;
         }
@@ -667,6 +734,9 @@ async fn dial_and_serve<N: Net>(dial: Dial<N>, outbox: Rc<Outbox>, mut place: Pl
         Err(_) => place.tell(SessionEvent::Closed(Closed::Timeout)).await,
     }
 }
+
+/// Bytes of a packet that opens a connection.
+const HANDSHAKE_BYTES: usize = 64;
 
 /// The node's timers, in order of deadline and then of setting.
 #[derive(Debug)]

@@ -100,12 +100,19 @@ pub(super) struct Place {
     pub gate: Gate,
     /// From us to the peer.
     pub outward: Direction,
+    /// How often the peer's host had lost power when the session began.
+    pub peer_boot: u32,
     pub events: mpsc::Sender<(SessionId, SessionEvent)>,
 }
 
 impl Place {
     fn inward(&self) -> Direction {
         (self.outward.1, self.outward.0)
+    }
+
+    /// Whether the peer's host lost power since: then it knows nothing of this session.
+    fn forgotten(&self) -> bool {
+        self.gate.boot(self.outward.1) != self.peer_boot
     }
 
     pub async fn tell(&self, event: SessionEvent) {
@@ -154,6 +161,9 @@ async fn write_all<T: AsyncWrite>(
             tokio::time::sleep_until(due).await;
         }
         place.gate.pass(place.outward).await;
+        if place.forgotten() {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
         writer.write_all(&piece).await?;
         outbox.written(piece.len());
     }
@@ -171,6 +181,10 @@ async fn read_all<T: AsyncRead>(reader: &mut ReadHalf<T>, place: &Place) -> Clos
         let read = reader.read_buf(&mut buffer).await;
         // A cut that fell while we waited holds back what arrived through it.
         place.gate.pass(place.inward()).await;
+        if place.forgotten() {
+            // Nothing comes from a host that knows us not; only what we send will be answered.
+            std::future::pending::<()>().await;
+        }
         match read {
             Ok(0) => return Closed::Eof,
             Ok(_) => place.tell(SessionEvent::Data(buffer.split().freeze())).await,
