@@ -6,6 +6,7 @@
 #![no_std]
 extern crate alloc;
 
+pub mod agent;
 pub mod contract;
 pub mod graph;
 pub mod memgraph;

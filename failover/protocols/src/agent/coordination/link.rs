@@ -1,0 +1,224 @@
+//! A client's way to the coordination service: one session to one member at a time, the next member when it is silent,
+//! and every open request repeated there under its old name.
+
+use super::View;
+use crate::agent::lease::Clocks;
+use crate::agent::message::{Answer, Ask, Body, CoordinationMessage, Message};
+use crate::agent::{Agent, Kind, Timer};
+use crate::contract::*;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+/// What came of an input.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LinkEvent {
+    /// A request was answered.
+    Answered {
+        /// Its number.
+        sequence: u64,
+        /// What was asked.
+        body: Body,
+        /// When it was first sent: leases count from here.
+        asked_at: Clocks,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Keys changed, or were read anew.
+    Viewed,
+}
+
+#[derive(Clone, Debug)]
+struct Open {
+    body: Body,
+    asked_at: Clocks,
+    sent_at: LocalTime,
+}
+
+/// The way.
+#[derive(Debug)]
+pub struct Link {
+    members: Vec<SocketAddrV4>,
+    timeout: Duration,
+    at: usize,
+    session: Option<SessionId>,
+    connected: bool,
+    dialled_at: LocalTime,
+    client: u64,
+    next: u64,
+    open: BTreeMap<u64, Open>,
+    view: View,
+    viewed: bool,
+}
+
+/// Wait before a request is repeated that nobody could decide.
+const RETRY: Duration = Duration::from_millis(200);
+
+impl Link {
+    /// A way to these members, beginning with number `first`.
+    pub fn new(members: Vec<SocketAddrV4>, first: usize, timeout: Duration) -> Self {
+        Link {
+            at: first % members.len().max(1),
+            members,
+            timeout,
+            session: None,
+            connected: false,
+            dialled_at: LocalTime(0),
+            client: 0,
+            next: 0,
+            open: BTreeMap::new(),
+            view: View::default(),
+            viewed: false,
+        }
+    }
+
+    /// Begins: dials and watches.
+    pub fn start(&mut self, cx: &mut Cx<'_, Agent>) {
+        // A name of this life of the process; 0 is the service itself.
+        self.client = cx.random().between(1, u64::MAX - 1);
+        self.dial(cx);
+    }
+
+    /// All keys as last seen.
+    pub fn view(&self) -> View {
+        self.view
+    }
+
+    /// Whether the keys were ever seen.
+    pub fn viewed(&self) -> bool {
+        self.viewed
+    }
+
+    /// Whether there is a session.
+    pub fn connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Whether the session is ours.
+    pub fn owns(&self, session: SessionId) -> bool {
+        self.session == Some(session)
+    }
+
+    /// A request of this kind is open.
+    pub fn has_open(&self, which: impl Fn(&Body) -> bool) -> bool {
+        self.open.values().any(|open| which(&open.body))
+    }
+
+    /// Sends a request now, or when there is a session.
+    pub fn ask(&mut self, cx: &mut Cx<'_, Agent>, body: Body) -> u64 {
+        self.next += 1;
+        let sequence = self.next;
+        self.open.insert(sequence, Open { body, asked_at: Clocks::of(cx), sent_at: cx.now() });
+        if self.connected {
+            self.send(cx, sequence);
+        }
+        cx.set_timer(Timer::Coordination, self.timeout);
+        sequence
+    }
+
+    /// Forgets a request; its answer will not be reported.
+    pub fn forget(&mut self, sequence: u64) {
+        self.open.remove(&sequence);
+    }
+
+    /// Our session is open.
+    pub fn on_open(&mut self, cx: &mut Cx<'_, Agent>) {
+        self.connected = true;
+        // Renewals are not repeated: an old one counts from when it was first sent, a new one from now.
+        self.open.retain(|_, open| !matches!(open.body, Body::KeepAlive { .. } | Body::Watch));
+        self.ask(cx, Body::Watch);
+        let rest: Vec<u64> = self.open.keys().copied().filter(|sequence| *sequence != self.next).collect();
+        rest.into_iter().for_each(|sequence| self.send(cx, sequence));
+    }
+
+    /// Our session ended, or could not be opened.
+    pub fn on_close(&mut self, cx: &mut Cx<'_, Agent>) {
+        self.session = None;
+        self.connected = false;
+        self.at = (self.at + 1) % self.members.len();
+        cx.set_timer(Timer::Coordination, RETRY);
+    }
+
+    /// A message of our session.
+    pub fn on_message(&mut self, cx: &mut Cx<'_, Agent>, message: CoordinationMessage) -> Option<LinkEvent> {
+        match message {
+            CoordinationMessage::Changed(changed) if changed.revision > self.view.revision => {
+                self.view.revision = changed.revision;
+                changed.changes.iter().for_each(|change| self.view.change(*change));
+                Some(LinkEvent::Viewed)
+            }
+            CoordinationMessage::Reply { sequence, answer, .. } => self.answered(cx, sequence, answer),
+            CoordinationMessage::Changed(_)
+            | CoordinationMessage::Request(_)
+            | CoordinationMessage::Forwarded(_) => None,
+        }
+    }
+
+    fn answered(&mut self, cx: &mut Cx<'_, Agent>, sequence: u64, answer: Answer) -> Option<LinkEvent> {
+        let known = self.open.get(&sequence)?;
+        if answer == Answer::Ambiguous {
+            // Ask again under the same name, a little later; an old renewal is worth nothing by then.
+            if matches!(known.body, Body::KeepAlive { .. }) {
+                let Open { body, asked_at, .. } = self.open.remove(&sequence)?;
+                return Some(LinkEvent::Answered { sequence, body, asked_at, answer });
+            }
+            cx.set_timer(Timer::Coordination, RETRY);
+            self.open.get_mut(&sequence)?.sent_at = cx.now() - self.timeout;
+            return None;
+        }
+        let Open { body, asked_at, .. } = self.open.remove(&sequence)?;
+        if let Answer::View(view) = answer {
+            // A member that lags behind must not take us back.
+            if view.revision >= self.view.revision {
+                self.view = view;
+                self.viewed = true;
+            }
+            return Some(LinkEvent::Viewed);
+        }
+        Some(LinkEvent::Answered { sequence, body, asked_at, answer })
+    }
+
+    /// The timer: whoever is silent is left for the next member.
+    pub fn on_timer(&mut self, cx: &mut Cx<'_, Agent>) {
+        if self.session.is_none() {
+            return self.dial(cx);
+        }
+        let now = cx.now();
+        let silent = |since: LocalTime| now.since(since) >= self.timeout;
+        let overdue: Vec<u64> = self
+            .open
+            .iter()
+            .filter(|(_, open)| silent(open.sent_at))
+            .map(|(sequence, _)| *sequence)
+            .collect();
+        let dial_hangs = !self.connected && silent(self.dialled_at);
+        if dial_hangs || !overdue.is_empty() {
+            self.leave(cx);
+            return self.dial(cx);
+        }
+        if !self.open.is_empty() || !self.connected {
+            cx.set_timer(Timer::Coordination, self.timeout);
+        }
+    }
+
+    fn leave(&mut self, cx: &mut Cx<'_, Agent>) {
+        if let Some(session) = self.session.take() {
+            cx.close(session);
+        }
+        self.connected = false;
+        self.at = (self.at + 1) % self.members.len();
+    }
+
+    fn dial(&mut self, cx: &mut Cx<'_, Agent>) {
+        let Some(address) = self.members.get(self.at).copied() else { return };
+        self.session = Some(cx.open(address, Kind::Coordination));
+        self.dialled_at = cx.now();
+        cx.set_timer(Timer::Coordination, self.timeout);
+    }
+
+    fn send(&mut self, cx: &mut Cx<'_, Agent>, sequence: u64) {
+        let (Some(session), Some(open)) = (self.session, self.open.get_mut(&sequence)) else { return };
+        open.sent_at = cx.now();
+        let ask = Ask { client: self.client, sequence, body: open.body.clone() };
+        cx.send(session, Message::Coordination(CoordinationMessage::Request(ask)));
+    }
+}

@@ -1,0 +1,134 @@
+//! Graph agents: a replicated property graph whose primary holds a lease, with everything around it that a published
+//! recipe for highly available graph agents asks for (leases, witness, fencing, backups, a second region).
+//!
+//! Roles: data nodes ([`node`]: one primary, the others replicas, a write-ahead log each), the coordination service
+//! ([`coordination`]: keys, leases and watches on Raft, in the manner of etcd), the health [`monitor`], the [`router`]
+//! that clients ask for the primary, the power switch ([`fencer`]), and the [`client`].
+//!
+//! Read [`states`] and [`lease`] first: they are tables and arithmetic; then [`node::gate`](node), the one place where
+//! a write may be acknowledged.
+
+pub mod client;
+pub mod coordination;
+pub mod fencer;
+pub mod lease;
+mod message;
+pub mod monitor;
+pub mod node;
+pub mod quirks;
+pub mod router;
+pub mod settings;
+pub mod states;
+pub mod wal;
+
+pub use message::{Answer, Ask, Body, Changed, CoordinationMessage, Message, PeerMessage, Refusal, Route};
+pub use settings::{NodeId, Settings};
+
+use crate::contract::System;
+use crate::raft;
+
+/// The system.
+#[derive(Clone, Copy, Debug)]
+pub enum Agent {}
+
+impl System for Agent {
+    const NAME: &'static str = "agent";
+    type Message = Message;
+    type Kind = Kind;
+    type Timer = Timer;
+    type Record = Record;
+
+    fn wire_size(message: &Message) -> usize {
+        message.wire_size()
+    }
+}
+
+/// What is spoken on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Clients' queries at a data node.
+    Client,
+    /// A replica follows its primary.
+    Replication,
+    /// Votes between data nodes.
+    Peer,
+    /// Heartbeats between data nodes (datagrams).
+    Heartbeat,
+    /// HTTP health checks.
+    Health,
+    /// Clients of the coordination service.
+    Coordination,
+    /// Members of the coordination service.
+    Raft,
+    /// Clients at a router.
+    Route,
+    /// Orders to the power switch.
+    Fence,
+}
+
+/// Every timer of every role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timer {
+    /// A data node renews its lease.
+    Renew,
+    /// A data node's lease may have run out.
+    LeaseDeadline,
+    /// A data node may stand for election.
+    Stand,
+    /// A candidate has waited long enough for votes.
+    VoteWindow,
+    /// A data node says that it lives.
+    Heartbeat,
+    /// A replica looks for its primary again.
+    Follow,
+    /// A fence takes too long.
+    FenceLimit,
+    /// A synchronous member may be too slow.
+    SyncWatch,
+    /// A node without log saves its memory.
+    Save,
+    /// The oldest request to the coordination service may be too old.
+    Coordination,
+    /// The leader of the coordination service looks for leases that are over.
+    Expiry,
+    /// A member of the coordination service has had no leader for long.
+    NoLeader,
+    /// Raft's own.
+    Raft(raft::Timer),
+    /// The monitor probes a data node.
+    Probe(NodeId),
+    /// A probe of the monitor takes too long.
+    ProbeLimit(NodeId),
+    /// The monitor has waited long enough for the replicas' opinions.
+    Confirm,
+    /// A router asks again.
+    Refresh,
+    /// The oldest operation of a client is due.
+    Deadline,
+    /// A client tries again.
+    BackOff,
+    /// A client has heard nothing for too long.
+    Silence,
+    /// The power switch has done a job.
+    Power(NodeId),
+}
+
+/// What the nodes keep on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum Record {
+    /// A record of a data node's log.
+    Wal(wal::WalRecord),
+    /// A data node's term and vote.
+    Meta {
+        /// Highest term it takes part in.
+        term: wal::Term,
+        /// Whom it voted for in it.
+        voted: Option<NodeId>,
+    },
+    /// A branch of a log that another primary overruled, kept for the operator.
+    Branch(alloc::vec::Vec<wal::Entry>),
+    /// A node without log: its whole memory, as the changes that made it.
+    Memory(alloc::vec::Vec<wal::Entry>),
+    /// A member of the coordination service.
+    Raft(raft::Record<coordination::Command, ()>),
+}

@@ -1,0 +1,407 @@
+//! Standing, voting, fencing, promoting.
+//!
+//! The order is: lease free -> random wait -> votes of the peers (nobody who answers is ahead) -> the key, by
+//! comparison (nobody else, no term reused) -> fence -> replay -> first entry of the term through the gate -> serve.
+//! A vote is durable before it is sent and raises the lowest term that the voter accepts entries of.
+
+use super::*;
+use crate::agent::coordination::{Guard, Put, SyncSet, Transaction};
+use crate::agent::message::Answer;
+use crate::agent::settings::{ElectionRule, LeaseCheck, Replication};
+
+/// Our own candidacy.
+#[derive(Debug)]
+pub(super) struct Candidacy {
+    pub term: Term,
+    own_vote_durable: bool,
+    /// Sessions to the peers that were asked.
+    ballots: BTreeMap<SessionId, NodeId>,
+    granted: NodeSet,
+    answered: NodeSet,
+    refused: bool,
+    /// The lease under which the key will be taken: its request, then its name and when it was asked for.
+    grant: Option<u64>,
+    lease: Option<(LeaseId, Clocks)>,
+    /// The transaction for the key.
+    key: Option<u64>,
+}
+
+impl DataNode {
+    /// The right is free: stand after a random wait, so that not all stand at once.
+    pub(super) fn plan_to_stand(&mut self, cx: &mut Cx<'_, Agent>) {
+        let fit = matches!(self.state, State::Replica | State::Fenced | State::Rejoining);
+        let by_votes = self.settings.agent.election == ElectionRule::Votes;
+        // Under the monitor's orders only the very first primary finds itself.
+        if !fit || !(by_votes || self.term == Term(0)) {
+            return;
+        }
+        let (low, high) = self.settings.agent.stand_wait;
+        let wait = cx.random().duration(low, high) + self.settings.agent.lease.acquire_after;
+        cx.set_timer(Timer::Stand, wait);
+    }
+
+    /// Asks the peers, and for a lease, at the same time.
+    pub(super) fn stand(&mut self, cx: &mut Cx<'_, Agent>) {
+        let cooling = self.promoted_at.is_some_and(|at| cx.now().since(at) < self.settings.agent.cool_down);
+        if self.link.view().leader.is_some() || cooling || !self.may_be_promoted() {
+            return cx.set_timer(Timer::Stand, RETRY);
+        }
+        if !self.happen(cx, Event::Stand) {
+            return;
+        }
+        cx.mark(Mark::Suspected, self.last_holder.map(|node| self.settings.cluster.address(node)));
+        self.term = self.next_term();
+        self.voted = Some(self.me);
+        self.save_meta(cx);
+        let grant = self.link.ask(cx, Body::Grant { ttl: self.settings.agent.lease.ttl });
+        let mut ballots = BTreeMap::new();
+        for node in self.settings.cluster.nodes().filter(|node| *node != self.me) {
+            ballots.insert(cx.open(self.settings.cluster.address(node).at_port(PEER_PORT), Kind::Peer), node);
+        }
+        self.candidacy = Some(Candidacy {
+            term: self.term,
+            own_vote_durable: false,
+            ballots,
+            granted: NodeSet::default(),
+            answered: NodeSet::default(),
+            refused: false,
+            grant: Some(grant),
+            lease: None,
+            key: None,
+        });
+        cx.set_timer(Timer::VoteWindow, self.settings.agent.vote_window);
+        self.announce(cx);
+    }
+
+    fn next_term(&self) -> Term {
+        if self.settings.quirks.counts_terms_locally() {
+            return Term(self.wal.last().term.0 + 1);
+        }
+        Term(self.term.max(self.link.view().term).0 + 1)
+    }
+
+    /// What the coordination service says about who may be promoted.
+    fn may_be_promoted(&self) -> bool {
+        let view = self.link.view();
+        match self.settings.agent.replication {
+            Replication::Async => self.wal.bytes() + self.settings.agent.lag_max_bytes >= view.status,
+            Replication::Quorum => true,
+            Replication::Sync => {
+                view.sync.is_none_or(|set| set.primary == self.me || set.members.contains(self.me))
+            }
+        }
+    }
+
+    /// A session to a peer is open: ask it.
+    pub(super) fn on_ballot_open(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId) {
+        let (me, last) = (self.me, self.wal.last());
+        let Some(candidacy) = self.candidacy.as_ref().filter(|c| c.ballots.contains_key(&session)) else {
+            return;
+        };
+        let request = PeerMessage::VoteRequest { term: candidacy.term, candidate: me, last };
+        cx.send(session, Message::Peer(request));
+    }
+
+    /// A peer is not there: it counts as silent.
+    pub(super) fn on_ballot_close(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId) {
+        let Some(node) = self.candidacy.as_mut().and_then(|c| c.ballots.remove(&session)) else { return };
+        if let Some(candidacy) = &mut self.candidacy {
+            candidacy.answered = candidacy.answered.with(node);
+        }
+        self.count(cx, false);
+    }
+
+    /// Would we have that one as primary? Not while we know of a primary, not twice in a term, not if our log is
+    /// ahead of its own.
+    pub(super) fn on_vote_request(
+        &mut self,
+        cx: &mut Cx<'_, Agent>,
+        session: SessionId,
+        term: Term,
+        candidate: NodeId,
+        last: Position,
+    ) {
+        let occupied = self.link.view().leader.is_some() || self.holds_role();
+        let free =
+            term > self.term || (term == self.term && self.voted.is_none_or(|voted| voted == candidate));
+        let granted = !occupied && free && last >= self.wal.last();
+        let (from, last) = (self.me, self.wal.last());
+        if !granted {
+            let vote = PeerMessage::Vote { term: self.term, from, granted, last };
+            return cx.send(session, Message::Peer(vote));
+        }
+        if self.state == State::Candidate && term > self.term {
+            self.step_back(cx);
+        }
+        (self.term, self.voted) = (term, Some(candidate));
+        let token = self.save_meta(cx);
+        let vote = PeerMessage::Vote { term, from, granted, last };
+        cx.after(token).send(session, Message::Peer(vote));
+        // Whoever got our vote gets time to use it.
+        cx.set_timer(Timer::Stand, self.settings.agent.vote_window + self.settings.agent.cool_down);
+        self.announce(cx);
+    }
+
+    /// A peer's answer.
+    pub(super) fn on_vote(
+        &mut self,
+        cx: &mut Cx<'_, Agent>,
+        term: Term,
+        from: NodeId,
+        granted: bool,
+        last: Position,
+    ) {
+        let ahead = last > self.wal.last();
+        let Some(candidacy) = &mut self.candidacy else { return };
+        candidacy.answered = candidacy.answered.with(from);
+        if granted && term == candidacy.term {
+            candidacy.granted = candidacy.granted.with(from);
+        } else if ahead || term > candidacy.term || !granted {
+            candidacy.refused = true;
+        }
+        self.count(cx, false);
+    }
+
+    pub(super) fn on_meta_durable(&mut self, cx: &mut Cx<'_, Agent>) {
+        let term = self.term;
+        if let Some(candidacy) = self.candidacy.as_mut().filter(|c| c.term == term) {
+            candidacy.own_vote_durable = true;
+            self.count(cx, false);
+        }
+    }
+
+    pub(super) fn on_granted(
+        &mut self,
+        cx: &mut Cx<'_, Agent>,
+        sequence: u64,
+        lease: LeaseId,
+        asked_at: Clocks,
+    ) {
+        match self.candidacy.as_mut().filter(|candidacy| candidacy.grant == Some(sequence)) {
+            Some(candidacy) => {
+                candidacy.lease = Some((lease, asked_at));
+                self.count(cx, false);
+            }
+            // Too late: nobody will use it.
+            None => {
+                self.link.ask(cx, Body::Revoke { lease });
+            }
+        }
+    }
+
+    /// Enough to take the key, too little ever, or wait.
+    pub(super) fn count(&mut self, cx: &mut Cx<'_, Agent>, window_over: bool) {
+        let others = self.settings.cluster.data.len() - 1;
+        let unasked = self.settings.quirks.takes_a_free_lock_unasked();
+        let Some(candidacy) = &self.candidacy else { return };
+        if candidacy.key.is_some() {
+            return;
+        }
+        let everybody = candidacy.answered.len() == others;
+        let votes = 1 + candidacy.granted.len();
+        let enough = match self.settings.agent.replication {
+            Replication::Quorum => votes >= self.settings.majority(),
+            Replication::Async | Replication::Sync => everybody || window_over,
+        };
+        if candidacy.refused && !unasked {
+            return self.beaten(cx);
+        }
+        if (enough || unasked) && candidacy.own_vote_durable {
+            if let Some((lease, _)) = candidacy.lease {
+                return self.take_key(cx, lease);
+            }
+        }
+        if window_over {
+            self.beaten(cx);
+        }
+    }
+
+    fn take_key(&mut self, cx: &mut Cx<'_, Agent>, lease: LeaseId) {
+        let leader = Leader { holder: self.me, term: self.term, lease };
+        let mut guards = alloc::vec![Guard::NoLeader];
+        if !self.settings.quirks.counts_terms_locally() {
+            guards.push(Guard::TermBelow(self.term));
+        }
+        let mut puts = alloc::vec![Put::Leader(leader), Put::Term(self.term)];
+        if self.settings.agent.replication == Replication::Sync {
+            // From now on nobody but us has all: whoever we do not wait for must not be promoted.
+            puts.push(Put::Sync(SyncSet { primary: self.me, members: NodeSet::default() }));
+        }
+        let key = self.link.ask(cx, Body::Transact(Transaction { guards, puts, delete_leader: false }));
+        if let Some(candidacy) = &mut self.candidacy {
+            candidacy.key = Some(key);
+        }
+    }
+
+    /// Lost, or too few answered: try again later.
+    fn beaten(&mut self, cx: &mut Cx<'_, Agent>) {
+        self.step_back(cx);
+        let wait = cx.random().duration(RETRY, RETRY * 2);
+        cx.set_timer(Timer::Stand, wait);
+    }
+
+    fn step_back(&mut self, cx: &mut Cx<'_, Agent>) {
+        let Some(candidacy) = self.candidacy.take() else { return };
+        candidacy.ballots.into_keys().for_each(|session| cx.close(session));
+        if let Some((lease, _)) = candidacy.lease {
+            self.link.ask(cx, Body::Revoke { lease });
+        }
+        cx.cancel_timer(Timer::VoteWindow);
+        self.happen(cx, Event::Beaten);
+    }
+
+    /// The answer to one of our transactions.
+    pub(super) fn on_transaction(&mut self, cx: &mut Cx<'_, Agent>, sequence: u64, answer: &Answer) {
+        let won = matches!(answer, Answer::Committed { .. });
+        if self.candidacy.as_ref().is_some_and(|candidacy| candidacy.key == Some(sequence)) {
+            if !won {
+                return self.beaten(cx);
+            }
+            if let Answer::Committed { revision } = answer {
+                self.won_at = *revision;
+            }
+            let Some(candidacy) = self.candidacy.take() else { return };
+            candidacy.ballots.into_keys().for_each(|session| cx.close(session));
+            if let Some((lease, asked_at)) = candidacy.lease {
+                self.won(cx, lease, asked_at);
+            }
+        } else if self.topology_ask == Some(sequence) {
+            self.topology_ask = None;
+            if won && self.state == State::Primary {
+                cx.mark(Mark::Routed, Some(self.settings.cluster.address(self.me)));
+            }
+        } else if self.set_change.is_some_and(|(asked, _)| asked == sequence) {
+            self.on_set_changed(cx, won);
+        }
+    }
+
+    fn won(&mut self, cx: &mut Cx<'_, Agent>, lease: LeaseId, asked_at: Clocks) {
+        cx.cancel_timer(Timer::VoteWindow);
+        self.lease_id = Some(lease);
+        self.lease.granted(asked_at, Clocks::of(cx));
+        self.arm_deadline(cx);
+        if self.happen(cx, Event::HoldsKey) {
+            cx.mark(Mark::Elected, Some(self.settings.cluster.address(self.me)));
+            self.fence(cx);
+        }
+    }
+
+    /// The leader's key names us. After a restart that is our own old right: the lease may live, our knowledge of it
+    /// does not, so it is given back and won anew.
+    pub(super) fn on_own_key(&mut self, cx: &mut Cx<'_, Agent>, leader: Leader) {
+        let unknown = self.lease_id != Some(leader.lease)
+            && self.candidacy.as_ref().is_none_or(|c| c.lease.is_none_or(|(lease, _)| lease != leader.lease));
+        if unknown && self.state != State::FailedDisk {
+            self.last_holder = Some(self.me);
+            self.happen(cx, Event::Joined);
+            let revoking = |body: &Body| matches!(body, Body::Revoke { .. });
+            if !self.link.has_open(revoking) {
+                self.link.ask(cx, Body::Revoke { lease: leader.lease });
+            }
+        }
+    }
+
+    /// Makes the old primary harmless, by the policy.
+    fn fence(&mut self, cx: &mut Cx<'_, Agent>) {
+        let old = self.last_holder.filter(|node| *node != self.me);
+        let about = old.map(|node| self.settings.cluster.address(node));
+        match (self.settings.agent.fence, old, self.settings.cluster.fencer) {
+            (Fence::Power, Some(_), Some(fencer)) => {
+                self.fence_session = Some(cx.open(fencer, Kind::Fence));
+                cx.set_timer(Timer::FenceLimit, self.settings.agent.fence_timeout);
+            }
+            // The lease was over before the key was free; a vote of a majority refuses the old term's entries.
+            (Fence::Wait | Fence::Token, Some(_), _) => {
+                cx.mark(Mark::Fenced, about);
+                self.promote(cx);
+            }
+            (Fence::None | Fence::Wait | Fence::Power | Fence::Token, _, _) => self.promote(cx),
+        }
+    }
+
+    pub(super) fn order_fence(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId) {
+        if let Some(node) = self.last_holder {
+            cx.send(session, Message::Fence { node });
+        }
+    }
+
+    pub(super) fn on_fenced(&mut self, cx: &mut Cx<'_, Agent>, node: NodeId) {
+        if self.state != State::Promoting || self.last_holder != Some(node) {
+            return;
+        }
+        if let Some(session) = self.fence_session.take() {
+            cx.close(session);
+        }
+        cx.cancel_timer(Timer::FenceLimit);
+        cx.mark(Mark::Fenced, Some(self.settings.cluster.address(node)));
+        self.promote(cx);
+    }
+
+    /// Without a fence there is no promotion: two primaries are worse than none.
+    pub(super) fn fence_failed(&mut self, cx: &mut Cx<'_, Agent>) {
+        if self.state != State::Promoting {
+            return;
+        }
+        cx.mark(Mark::Aborted, Some(self.settings.cluster.address(self.me)));
+        if let Some(lease) = self.lease_id.take() {
+            self.link.ask(cx, Body::Revoke { lease });
+        }
+        self.give_up(cx, Event::PromotionFailed);
+    }
+
+    /// Replays what the log holds, then writes the first entry of the term.
+    pub(super) fn promote(&mut self, cx: &mut Cx<'_, Agent>) {
+        cx.mark(Mark::Promoting, Some(self.settings.cluster.address(self.me)));
+        self.stop_following(cx);
+        let entries = self.wal.last().lsn.0 - self.commit.0;
+        let span = Duration::from_micros(entries * 1_000_000 / self.settings.agent.replay_per_second.max(1));
+        if !span.is_zero() {
+            cx.busy(span);
+        }
+        self.apply_to(self.wal.last().lsn, |_, _| {});
+        self.promoted_at = Some(cx.now());
+        self.waited = NodeSet::default();
+        self.set_change = None;
+        self.settled = false;
+        self.term_start = self.wal.last().lsn.next();
+        self.log(cx, Content::TermStart { by: self.me });
+        self.replicate(cx);
+        self.advance(cx);
+    }
+
+    /// The first entry of our term passed the gate: serve, and tell the routers.
+    pub(super) fn on_term_started(&mut self, cx: &mut Cx<'_, Agent>) {
+        if !self.happen(cx, Event::TermStarted) {
+            return;
+        }
+        cx.mark(Mark::Promoted, Some(self.settings.cluster.address(self.me)));
+        if self.settings.agent.replication == Replication::Sync {
+            cx.set_timer(Timer::SyncWatch, SYNC_LOOK);
+        }
+        let puts = alloc::vec![Put::Topology { primary: self.me, term: self.term }];
+        let guards = match self.settings.agent.election {
+            ElectionRule::Votes => alloc::vec![Guard::HolderIs(self.me)],
+            ElectionRule::MonitorOrder => Vec::new(),
+        };
+        let ask = self.link.ask(cx, Body::Transact(Transaction { guards, puts, delete_leader: false }));
+        self.topology_ask = Some(ask);
+    }
+
+    /// The monitor's word makes us primary: no votes, no key.
+    pub(super) fn promote_by_order(&mut self, cx: &mut Cx<'_, Agent>, term: Term) {
+        if self.settings.agent.lease.check != LeaseCheck::Off || !self.happen(cx, Event::HoldsKey) {
+            return;
+        }
+        self.term = term;
+        self.voted = Some(self.me);
+        self.save_meta(cx);
+        cx.mark(Mark::Elected, Some(self.settings.cluster.address(self.me)));
+        self.promote(cx);
+    }
+}
+
+/// Wait before a candidate that was beaten, or may not stand yet, looks again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// How often a primary in sync mode looks at its set.
+pub(super) const SYNC_LOOK: Duration = Duration::from_millis(500);

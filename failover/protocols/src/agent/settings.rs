@@ -1,0 +1,452 @@
+//! Every setting of the system, one struct per concern. The default of each is the corrected form; the variants that
+//! reproduce a published sample or an incident are named beside it.
+
+use super::quirks::Quirks;
+use crate::contract::*;
+use alloc::vec::Vec;
+
+/// Number of a data node, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct NodeId(pub u8);
+
+/// Who is where: the same on all nodes of a run.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Cluster {
+    /// Client and peer address of each data node; [`NodeId`] 1 comes first.
+    pub data: Vec<SocketAddrV4>,
+    /// The coordination service's members.
+    pub coordination: Vec<SocketAddrV4>,
+    /// The health monitor, if there is one.
+    pub monitor: Option<SocketAddrV4>,
+    /// The routers that clients ask.
+    pub routers: Vec<SocketAddrV4>,
+    /// The power switch, if there is one.
+    pub fencer: Option<SocketAddrV4>,
+}
+
+impl Cluster {
+    /// The address of a data node.
+    pub fn address(&self, node: NodeId) -> SocketAddrV4 {
+        self.data[usize::from(node.0) - 1]
+    }
+
+    /// The data node at an address.
+    pub fn node_at(&self, address: SocketAddrV4) -> Option<NodeId> {
+        self.nodes().find(|node| self.address(*node) == address)
+    }
+
+    /// All data nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (1..=self.data.len() as u8).map(NodeId)
+    }
+}
+
+/// What a write waits for before it is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Replication {
+    /// Its own disk only: a crash of the primary loses what no replica has pulled yet.
+    Async,
+    /// All members of the synchronous set, which the coordination service names (Patroni's `synchronous_mode`).
+    Sync,
+    /// A majority of the data nodes.
+    Quorum,
+}
+
+/// From which moment the holder counts its lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Anchor {
+    /// From before the renewal was sent: the grantor cannot have begun to count earlier.
+    Send,
+    /// From the arrival of the answer, as several client libraries do: the holder's belief outlives the grantor's by
+    /// the answer's way and any pause on it.
+    Receive,
+}
+
+/// When the holder looks at its lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LeaseCheck {
+    /// At the moment of the acknowledgement.
+    Ack,
+    /// When the operation begins: whatever delays it afterwards is not covered.
+    Start,
+    /// Never; a timer takes the right away, as late as timers come.
+    Timer,
+    /// There is no lease: the role alone decides.
+    Off,
+}
+
+/// Which clock measures the lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LeaseClock {
+    /// The monotonic clock: drifts, never jumps.
+    Monotonic,
+    /// The wall clock: a step backwards lengthens the lease.
+    Wall,
+}
+
+/// The lease of the primary.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LeaseSettings {
+    /// Time to live of one grant (Patroni `ttl`: 30 s).
+    pub ttl: Duration,
+    /// How often it is renewed; a third of the time to live.
+    pub renew_every: Duration,
+    /// Allowed error of clock rates in parts per million, both clocks together.
+    pub rate_bound_ppm: u32,
+    /// What the holder keeps in hand on top, for steps that are not instant.
+    pub margin: Duration,
+    /// From when the holder counts.
+    pub anchor: Anchor,
+    /// When the holder looks.
+    pub check: LeaseCheck,
+    /// On which clock.
+    pub clock: LeaseClock,
+    /// How long a candidate waits after a lease ended before it may take the right (booth `acquire-after`,
+    /// Consul `lock-delay`).
+    pub acquire_after: Duration,
+}
+
+impl Default for LeaseSettings {
+    fn default() -> Self {
+        LeaseSettings {
+            ttl: Duration::from_secs(30),
+            renew_every: Duration::from_secs(10),
+            rate_bound_ppm: 1_000,
+            margin: Duration::from_millis(100),
+            anchor: Anchor::Send,
+            check: LeaseCheck::Ack,
+            clock: LeaseClock::Monotonic,
+            acquire_after: Duration::ZERO,
+        }
+    }
+}
+
+/// Who measures the lease and can take the right away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Keeper {
+    /// The data process itself, at its gate.
+    Inside,
+    /// A process of its own beside it that looks every so often and tells the data process (pg agents of the
+    /// Patroni kind): if it dies or is late, the data process goes on.
+    Beside,
+}
+
+/// How the old primary is made harmless before the new one begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fence {
+    /// Not at all.
+    None,
+    /// By waiting until its lease is over.
+    Wait,
+    /// By switching its power off and waiting for the switch's answer.
+    Power,
+    /// By raising the lowest term that the other data nodes accept entries of: a vote does it.
+    Token,
+}
+
+/// How a replica is found to be fit for promotion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ElectionRule {
+    /// Votes of peers: nobody who answers is ahead, and in quorum mode a majority answers.
+    Votes,
+    /// The monitor orders the first replica that answers to become primary.
+    MonitorOrder,
+}
+
+/// Health checks over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HealthSettings {
+    /// From the start of one probe to the next.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Failures in a row that make a node unhealthy.
+    pub retries: u32,
+    /// Successes in a row that make it healthy again.
+    pub recoveries: u32,
+    /// What a probe asks.
+    pub probe: Probe,
+}
+
+impl HealthSettings {
+    /// 5 s, 2 s, 3: the profile inside one region.
+    pub const LOCAL: HealthSettings = HealthSettings {
+        interval: Duration::from_secs(5),
+        timeout: Duration::from_secs(2),
+        retries: 3,
+        recoveries: 1,
+        probe: Probe::Write,
+    };
+    /// 3 s, 1 s, 3: the profile between regions.
+    pub const CROSS_REGION: HealthSettings = HealthSettings {
+        interval: Duration::from_secs(3),
+        timeout: Duration::from_secs(1),
+        retries: 3,
+        recoveries: 1,
+        probe: Probe::Write,
+    };
+}
+
+/// What a health check proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Probe {
+    /// That the process answers HTTP.
+    Http,
+    /// Also that the primary's disk has finished a write since the probe before.
+    Write,
+}
+
+/// Heartbeats between the data nodes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HeartbeatSettings {
+    /// How often one is sent to every peer.
+    pub interval: Duration,
+    /// How many may be missed.
+    pub missed: u32,
+}
+
+impl Default for HeartbeatSettings {
+    fn default() -> Self {
+        HeartbeatSettings { interval: Duration::from_secs(2), missed: 5 }
+    }
+}
+
+/// How a replica treats entries of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LogRules {
+    /// Lower terms are refused, terms adopted, and only a suffix that a match test found different is cut.
+    Corrected,
+    /// As a published sample has it: no lower term is refused, the own term is never adopted, so every later entry
+    /// cuts the log, and nothing compares the entry before.
+    AsPrinted,
+}
+
+/// What the store keeps beside a value to tell newer from older.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Versions {
+    /// One counter per node: concurrent writes are seen and kept as a conflict.
+    Vector,
+    /// One integer, as a published sample has it: the larger wins, and the other write is gone.
+    Scalar,
+}
+
+/// Where reads are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Consistency {
+    /// By the primary under its lease.
+    Strong,
+    /// By any node from what it has.
+    Eventual,
+    /// By any node that has seen what this client has seen.
+    Causal,
+}
+
+/// Settings of the data nodes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentSettings {
+    /// What a write waits for.
+    pub replication: Replication,
+    /// In sync mode: block writes while the synchronous set is empty (Patroni `synchronous_mode_strict`).
+    pub sync_strict: bool,
+    /// In sync mode: how long a silent member is waited for before it is taken out of the set.
+    pub sync_timeout: Duration,
+    /// In sync mode: members wanted in the set.
+    pub sync_members: usize,
+    /// In async mode: how far behind the primary's last published position a candidate may be, in bytes
+    /// (Patroni `maximum_lag_on_failover`: 1 MiB).
+    pub lag_max_bytes: u64,
+    /// Log on disk; off: the state lives in memory.
+    pub wal: bool,
+    /// Without a log: how often the memory is saved whole.
+    pub snapshot_every: Duration,
+    /// The lease.
+    pub lease: LeaseSettings,
+    /// Who measures the lease.
+    pub keeper: Keeper,
+    /// How often a keeper beside the process looks.
+    pub keeper_period: Duration,
+    /// How the old primary is fenced.
+    pub fence: Fence,
+    /// How long a fence may take before the promotion is given up.
+    pub fence_timeout: Duration,
+    /// Reset the host if the primary's process has not shown life for this long.
+    pub watchdog: Option<Duration>,
+    /// How a candidate is chosen.
+    pub election: ElectionRule,
+    /// Random wait before a candidate asks for votes.
+    pub stand_wait: (Duration, Duration),
+    /// How long it waits for votes.
+    pub vote_window: Duration,
+    /// No new candidacy for this long after a promotion.
+    pub cool_down: Duration,
+    /// Rules of the log.
+    pub log_rules: LogRules,
+    /// Heartbeats.
+    pub heartbeat: HeartbeatSettings,
+    /// A primary without contact to a majority of the data nodes for this long refuses writes; `None`: it does not
+    /// look (the lease decides alone).
+    pub isolate_after: Option<Duration>,
+    /// Entries that a new primary replays in one second.
+    pub replay_per_second: u64,
+    /// Consistency of reads.
+    pub consistency: Consistency,
+}
+
+impl Default for AgentSettings {
+    fn default() -> Self {
+        AgentSettings {
+            replication: Replication::Async,
+            sync_strict: false,
+            sync_timeout: Duration::from_secs(5),
+            sync_members: 1,
+            lag_max_bytes: 1 << 20,
+            wal: true,
+            snapshot_every: Duration::from_secs(60),
+            lease: LeaseSettings::default(),
+            keeper: Keeper::Inside,
+            keeper_period: Duration::from_secs(1),
+            fence: Fence::Wait,
+            fence_timeout: Duration::from_secs(60),
+            watchdog: None,
+            election: ElectionRule::Votes,
+            stand_wait: (Duration::from_millis(150), Duration::from_millis(300)),
+            vote_window: Duration::from_secs(1),
+            cool_down: Duration::from_secs(2),
+            log_rules: LogRules::Corrected,
+            heartbeat: HeartbeatSettings::default(),
+            isolate_after: None,
+            replay_per_second: 1_000_000,
+            consistency: Consistency::Strong,
+        }
+    }
+}
+
+/// Settings of the coordination service.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CoordinationSettings {
+    /// How often the leader looks for leases that are over (etcd: 500 ms).
+    pub expiry_scan: Duration,
+    /// How long a client waits for an answer before it asks another member.
+    pub request_timeout: Duration,
+    /// Leases keep what is left of their time when the leader changes. Off, as in etcd without checkpoints: they
+    /// begin anew with their full time.
+    pub lease_checkpoint: bool,
+}
+
+impl Default for CoordinationSettings {
+    fn default() -> Self {
+        CoordinationSettings {
+            expiry_scan: Duration::from_millis(500),
+            request_timeout: Duration::from_secs(2),
+            lease_checkpoint: false,
+        }
+    }
+}
+
+/// How routers learn of a new primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RouteMode {
+    /// The coordination service tells them at once.
+    Push,
+    /// They ask at this interval.
+    Pull(Duration),
+}
+
+/// Settings of routers and clients.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RoutingSettings {
+    /// How routers learn of changes.
+    pub mode: RouteMode,
+    /// First wait of a client before it tries again; doubles up to `back_off_max`.
+    pub back_off: Duration,
+    /// Longest wait of a client before it tries again.
+    pub back_off_max: Duration,
+    /// How long a client waits for the first answer of a node before it asks the router again.
+    pub silence: Duration,
+    /// Circuit breaker: consecutive errors that open it; 0: no breaker.
+    pub breaker_errors: u32,
+    /// How long it stays open.
+    pub breaker_open: Duration,
+}
+
+impl Default for RoutingSettings {
+    fn default() -> Self {
+        RoutingSettings {
+            mode: RouteMode::Push,
+            back_off: Duration::from_millis(50),
+            back_off_max: Duration::from_secs(1),
+            silence: Duration::from_secs(1),
+            breaker_errors: 0,
+            breaker_open: Duration::from_secs(30),
+        }
+    }
+}
+
+/// All settings of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Who is where.
+    pub cluster: Cluster,
+    /// The data nodes.
+    pub agent: AgentSettings,
+    /// The coordination service.
+    pub coordination: CoordinationSettings,
+    /// Health checks.
+    pub health: HealthSettings,
+    /// Routers and clients.
+    pub routing: RoutingSettings,
+    /// Historical faults, all off by default.
+    pub quirks: Quirks,
+}
+
+impl Settings {
+    /// The default settings for a cluster.
+    pub fn new(cluster: Cluster) -> Self {
+        Settings {
+            cluster,
+            agent: AgentSettings::default(),
+            coordination: CoordinationSettings::default(),
+            health: HealthSettings::LOCAL,
+            routing: RoutingSettings::default(),
+            quirks: Quirks::default(),
+        }
+    }
+
+    /// How many data nodes are a majority.
+    pub fn majority(&self) -> usize {
+        self.cluster.data.len() / 2 + 1
+    }
+}
+
+/// Port of the heartbeats.
+pub const HEARTBEAT_PORT: u16 = 5405;
+/// Port on which a primary waits for its replicas.
+pub const REPLICATION_PORT: u16 = 7688;
+/// Port on which votes are asked for.
+pub const PEER_PORT: u16 = 7689;
+/// Port of a data node for clients.
+pub const CLIENT_PORT: u16 = 7687;
+/// Port of the health checks.
+pub const HEALTH_PORT: u16 = 8008;
+/// Port of the coordination service for its clients.
+pub const COORDINATION_PORT: u16 = 2379;
+/// Port of the coordination service for its members.
+pub const RAFT_PORT: u16 = 2380;
+/// Port of a router.
+pub const ROUTE_PORT: u16 = 7690;
+/// Port of the power switch.
+pub const FENCE_PORT: u16 = 623;
+/// Port of the monitor.
+pub const MONITOR_PORT: u16 = 9115;
+
+/// Another port of the same host.
+pub(super) trait AtPort {
+    /// With this port.
+    fn at_port(self, port: u16) -> SocketAddrV4;
+}
+
+impl AtPort for SocketAddrV4 {
+    fn at_port(self, port: u16) -> SocketAddrV4 {
+        SocketAddrV4::new(*self.ip(), port)
+    }
+}
