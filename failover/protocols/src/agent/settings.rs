@@ -275,6 +275,8 @@ pub struct AgentSettings {
     pub election: ElectionRule,
     /// Random wait before a candidate asks for votes.
     pub stand_wait: (Duration, Duration),
+    /// The node that shall be the very first primary: the others leave it some seconds of a start.
+    pub first_primary: Option<NodeId>,
     /// How long it waits for votes.
     pub vote_window: Duration,
     /// No new candidacy for this long after a promotion.
@@ -310,6 +312,7 @@ impl Default for AgentSettings {
             watchdog: None,
             election: ElectionRule::Votes,
             stand_wait: (Duration::from_millis(150), Duration::from_millis(300)),
+            first_primary: Some(NodeId(1)),
             vote_window: Duration::from_secs(1),
             cool_down: Duration::from_secs(2),
             log_rules: LogRules::Corrected,

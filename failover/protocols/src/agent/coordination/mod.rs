@@ -137,6 +137,7 @@ impl Coordinator {
                 }
                 Event::Leading { .. } => self.begin_to_lead(cx),
                 Event::Following { leader, .. } => self.follow(cx, leader),
+                Event::Suspecting { .. } | Event::Standing { .. } => {}
             }
         }
     }

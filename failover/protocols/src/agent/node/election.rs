@@ -36,7 +36,9 @@ impl DataNode {
             return;
         }
         let (low, high) = self.settings.agent.stand_wait;
-        let wait = cx.random().duration(low, high) + self.settings.agent.lease.acquire_after;
+        let first = self.settings.agent.first_primary.filter(|_| self.term == Term(0));
+        let behind = if first.is_some_and(|node| node != self.me) { HEAD_START } else { Duration::ZERO };
+        let wait = cx.random().duration(low, high) + behind + self.settings.agent.lease.acquire_after;
         cx.set_timer(Timer::Stand, wait);
     }
 
@@ -402,6 +404,9 @@ impl DataNode {
 
 /// Wait before a candidate that was beaten, or may not stand yet, looks again.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// What the others leave to the node that shall be the first primary.
+const HEAD_START: Duration = Duration::from_secs(3);
 
 /// How often a primary in sync mode looks at its set.
 pub(super) const SYNC_LOOK: Duration = Duration::from_millis(500);
