@@ -8,8 +8,8 @@ use firedrill_checkers::record::NodeClass;
 use firedrill_protocols::agent::quirks::Quirks as ProtocolQuirks;
 use firedrill_protocols::agent::settings as agent;
 use firedrill_protocols::agent::settings::{
-    CLIENT_PORT, COORDINATION_PORT, FENCE_PORT, HEALTH_PORT, HEARTBEAT_PORT, MONITOR_PORT, PEER_PORT, RAFT_PORT,
-    REPLICATION_PORT, ROUTE_PORT,
+    CLIENT_PORT, COORDINATION_PORT, FENCE_PORT, HEALTH_PORT, HEARTBEAT_PORT, MONITOR_PORT, PEER_PORT,
+    RAFT_PORT, REPLICATION_PORT, ROUTE_PORT,
 };
 use firedrill_protocols::agent::{Agent, Kind, NodeId, Settings};
 use firedrill_protocols::agent::{client, coordination, fencer, monitor, node, router};
@@ -359,9 +359,14 @@ impl SystemUnderTest for Config {
         }
         if let Some(host) = machines.fencer {
             let shared = settings.clone();
-            build.process("fencer", NodeClass::Service, host, &[(FENCE_PORT, Kind::Fence)], None, move || {
-                Box::new(fencer::Fencer::new(shared.clone()))
-            });
+            build.process(
+                "fencer",
+                NodeClass::Service,
+                host,
+                &[(FENCE_PORT, Kind::Fence)],
+                None,
+                move || Box::new(fencer::Fencer::new(shared.clone())),
+            );
         }
         let region = match self.place {
             Place::OneRegion => "here",
@@ -423,7 +428,8 @@ impl Config {
         };
         let monitor = build.host("monitor", zone, region);
         let region = if self.place == Place::TwoRegions { "users" } else { region };
-        let routers = (1..=self.routers).map(|at| build.host(&format!("router-{at}"), zone, region)).collect();
+        let routers =
+            (1..=self.routers).map(|at| build.host(&format!("router-{at}"), zone, region)).collect();
         let fencer = (self.fence == Fence::Power).then(|| build.host("fencer", zone, region));
         Machines { agents, coordinators, monitor, routers, fencer }
     }
@@ -453,7 +459,8 @@ impl Config {
     }
 
     fn coordination(&self, build: &mut Builder<Agent>, machines: &Machines, settings: &Arc<Settings>) {
-        let peers: Vec<_> = machines.coordinators.iter().map(|host| build.address(*host, RAFT_PORT)).collect();
+        let peers: Vec<_> =
+            machines.coordinators.iter().map(|host| build.address(*host, RAFT_PORT)).collect();
         for (at, host) in machines.coordinators.iter().enumerate() {
             let (shared, peers) = (settings.clone(), peers.clone());
             let ports = [(COORDINATION_PORT, Kind::Coordination), (RAFT_PORT, Kind::Raft)];
@@ -489,7 +496,9 @@ impl Config {
                 probe: if self.health.write_probe { agent::Probe::Write } else { agent::Probe::Http },
             },
             routing: agent::RoutingSettings {
-                mode: self.route_pull_every.map_or(agent::RouteMode::Push, |every| agent::RouteMode::Pull(every.0)),
+                mode: self
+                    .route_pull_every
+                    .map_or(agent::RouteMode::Push, |every| agent::RouteMode::Pull(every.0)),
                 breaker_errors: self.breaker_errors,
                 breaker_open: self.breaker_open.0,
                 ..defaults.routing

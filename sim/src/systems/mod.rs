@@ -1,6 +1,7 @@
 //! The systems that can be drilled: an explicit list. A new system is a file here (its settings, its machines and
 //! processes) and one variant of [`SystemConfig`] with its arm in [`SystemConfig::visit`].
 
+mod agent;
 mod layout;
 mod raft;
 mod sentinel;
@@ -44,6 +45,8 @@ pub trait SystemUnderTest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SystemConfig {
+    /// A replicated graph whose primary holds a lease.
+    Agent(agent::Config),
     /// A small replicated store on Raft.
     Raft(raft::Config),
     /// A replicated Redis under sentinels.
@@ -62,6 +65,7 @@ impl SystemConfig {
     /// Its name in scenarios and reports.
     pub fn name(&self) -> &'static str {
         match self {
+            SystemConfig::Agent(_) => "agent",
             SystemConfig::Raft(_) => "raft",
             SystemConfig::Sentinel(_) => "sentinel",
         }
@@ -70,6 +74,7 @@ impl SystemConfig {
     /// Do something with it.
     pub fn visit<V: Visit>(&self, visitor: V) -> V::Out {
         match self {
+            SystemConfig::Agent(system) => visitor.visit(system),
             SystemConfig::Raft(system) => visitor.visit(system),
             SystemConfig::Sentinel(system) => visitor.visit(system),
         }
