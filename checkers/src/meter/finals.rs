@@ -166,7 +166,9 @@ impl Finals {
     fn fates(&mut self, records: &Records) -> Vec<Survival> {
         let mut fates = vec![Survival::NotAWrite; records.history.operations.len()];
         for write in &self.writes {
-            fates[write.operation as usize] = Survival::Unknown;
+            if may_have_effect(&records.history.operations[write.operation as usize]) {
+                fates[write.operation as usize] = Survival::Unknown;
+            }
         }
         for key in 0..self.ranges.len() {
             let node = self.authority[records.history.keys[key].shard.0 as usize].node;
@@ -248,9 +250,7 @@ impl Finals {
         let operations = &records.history.operations;
         let asked_at = operations[read as usize].invoked;
         let last = value_of(returned(records, read));
-        let writers = last.map(|value| self.writers(key, value)).unwrap_or(0..0);
-        let ended = self.writes[writers].iter().map(|write| operations[write.operation as usize].completed);
-        let last_ended: Option<Option<Instant>> = ended.reduce(|a, b| a.zip(b).map(|(a, b)| a.max(b)));
+        let last_ended = last.and_then(|value| self.written_until(records, key, value));
         for write in self.writes_of(key) {
             let operation = &operations[write.operation as usize];
             let replaced = match last_ended {
@@ -259,12 +259,29 @@ impl Finals {
                 None => true,
             };
             let fate = &mut fates[write.operation as usize];
-            if Some(write.value) == last {
+            if *fate == Survival::NotAWrite {
+                continue;
+            } else if Some(write.value) == last {
                 *fate = Survival::Survived;
             } else if acknowledged_write(operation) && in_time(operation, asked_at) {
                 *fate = if replaced { Survival::Vanished } else { Survival::Survived };
             }
         }
+    }
+
+    /// When the last operation ended that can have written a register's value: `Some(None)` if one may still be open,
+    /// `None` if nobody wrote it. One that was reported as failed is believed unless it is the only one.
+    pub fn written_until(&self, records: &Records, key: usize, value: Value) -> Option<Option<Instant>> {
+        let writers = self.writes[self.writers(key, value)].iter();
+        let writers = writers.map(|write| &records.history.operations[write.operation as usize]);
+        let able = writers.filter(|operation| may_have_effect(operation));
+        let failed = |operation: &&Operation| matches!(operation.outcome, Outcome::Fail(_));
+        let latest = |a: Option<Instant>, b: Option<Instant>| a.zip(b).map(|(a, b)| a.max(b));
+        let believed = able.clone().filter(|operation| !failed(operation));
+        believed
+            .map(|operation| operation.completed)
+            .reduce(latest)
+            .or_else(|| able.map(|operation| operation.completed).reduce(latest))
     }
 
     /// Whether the state is known of every key of a shard that has an acknowledged write.
@@ -376,6 +393,11 @@ struct Standing {
     node: NodeIndex,
     agree: u64,
     elements: u64,
+}
+
+/// Whether an operation is a write that may have changed something: all but compare-and-sets that found another value.
+fn may_have_effect(operation: &Operation) -> bool {
+    operation.is_write() && !matches!(operation.outcome, Outcome::Ok(Returned::Mismatch(_)))
 }
 
 /// Whether a write can be expected in a read that began at `asked_at`.

@@ -75,7 +75,7 @@ fn serves_majority(run: &Run, shard: usize, node: NodeIndex, from: SimTime, unti
     let operations = &run.records.history.operations;
     let begin = operations.partition_point(|operation| operation.invoked.at < from);
     let mut served: BTreeMap<NodeIndex, bool> = BTreeMap::new();
-    for operation in operations[begin..].iter().take_while(|operation| operation.invoked.at <= until) {
+    for operation in operations[begin..].iter().take_while(|operation| operation.invoked.at < until) {
         if operation.is_write() && by_clients(operation) && run.shard_of(operation) == shard {
             let done =
                 operation.completed.map(|completed| completed.at.0.saturating_sub(operation.invoked.at.0));

@@ -107,8 +107,5 @@ fn shows_lost(run: &Run, read: &Operation) -> bool {
 /// A register's value may be newer than every write invoked before its own write ended; `None`: it may be newer than
 /// any.
 fn newest_possible(run: &Run, key: usize, value: u64) -> Option<u64> {
-    let writers = &run.finals.writes[run.finals.writers(key, value)];
-    let ended =
-        writers.iter().map(|write| run.records.history.operations[write.operation as usize].completed);
-    ended.reduce(|a, b| a.zip(b).map(|(a, b)| a.max(b)))?.map(|ended| ended.seq)
+    run.finals.written_until(run.records, key, value).flatten().map(|ended| ended.seq)
 }

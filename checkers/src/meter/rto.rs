@@ -206,8 +206,9 @@ fn worst_of(run: &Run, shards: &[Vec<Probe>], counts: fn(&Probe) -> bool) -> Fou
     let faults: Vec<SimTime> = run.fault_times().collect();
     let mut found = Found { figure: None, outage: None, by_shard: Vec::new() };
     for (shard, probes) in shards.iter().enumerate() {
-        let probes: Vec<Probe> = probes.iter().filter(|probe| counts(probe)).copied().collect();
-        let outages = outages(&faults, shard, &probes, background(run, &probes));
+        let mut probes: Vec<Probe> = probes.iter().filter(|probe| counts(probe)).copied().collect();
+        excuse_background(run, &mut probes);
+        let outages = outages(&faults, shard, &probes);
         let observed = faults.first().is_some_and(|first| probes.iter().any(|probe| probe.invoked >= *first));
         let worst = outages.into_iter().reduce(|a, b| if b.badness() > a.badness() { b } else { a });
         let nothing = Span { ms: 0.0, censored: false };
@@ -222,7 +223,7 @@ fn worst_of(run: &Run, shards: &[Vec<Probe>], counts: fn(&Probe) -> bool) -> Fou
 }
 
 /// The first outage after each fault.
-fn outages(faults: &[SimTime], shard: usize, probes: &[Probe], background: usize) -> Vec<Outage> {
+fn outages(faults: &[SimTime], shard: usize, probes: &[Probe]) -> Vec<Outage> {
     let mut found: Vec<Outage> = Vec::new();
     let Some(first_fault) = faults.first() else { return found };
     let seen_until = probes.iter().map(|probe| probe.completed).max().unwrap_or_default();
@@ -230,9 +231,6 @@ fn outages(faults: &[SimTime], shard: usize, probes: &[Probe], background: usize
     while let Some(first) = probes[next..].iter().position(|probe| !probe.good).map(|skip| next + skip) {
         let end = probes[first..].iter().position(|probe| probe.good).map(|skip| first + skip);
         next = end.unwrap_or(probes.len());
-        if next - first <= background {
-            continue;
-        }
         let first_bad = probes[first].invoked;
         let fault = faults.partition_point(|began| *began <= first_bad) - 1;
         if found.iter().all(|outage| outage.fault != fault) {
@@ -241,6 +239,19 @@ fn outages(faults: &[SimTime], shard: usize, probes: &[Probe], background: usize
         }
     }
     found
+}
+
+/// Takes every series of bad probes after the first fault that is no longer than the longest one in the calm window
+/// for what it is: background. They count as good.
+pub(crate) fn excuse_background(run: &Run, probes: &mut [Probe]) {
+    let background = background(run, probes);
+    let Some(fault) = run.fault_times().next().filter(|_| background > 0) else { return };
+    let after = probes.partition_point(|probe| probe.invoked < fault);
+    for series in probes[after..].chunk_by_mut(|a, b| a.good == b.good) {
+        if series.len() <= background {
+            series.iter_mut().for_each(|probe| probe.good = true);
+        }
+    }
 }
 
 /// The longest series of unacknowledged probes in the calm window, from the first probe that ever was acknowledged.

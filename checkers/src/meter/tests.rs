@@ -267,13 +267,49 @@ fn errors_of_the_calm_window_are_not_blamed_on_the_fault() {
     let m = story.measure();
     // From 20.0 s to 21.9 s everything fails, and the noise at 22.0 s with it.
     assert_eq!(m.rto.first, exactly(7_101.0));
+    assert_eq!((m.rto.stable, m.rto.unavail_total), (exactly(7_100.0), Some(2_100.0)));
     let mut quiet = Story::new(60_000);
     for ms in (0..50_000).step_by(100) {
         quiet.probe(ms, (ms % 1_000 != 0).then_some(ms + 1), A);
     }
     quiet.fault(15_000, "pause", C);
     quiet.survives_all_but(&[A, B], &[]);
-    assert_eq!(quiet.measure().rto.first, exactly(0.0));
+    let m = quiet.measure();
+    assert_eq!((m.rto.first, m.rto.stable), (exactly(0.0), exactly(0.0)));
+}
+
+#[test]
+fn a_probe_that_the_fault_caught_in_flight_is_no_background() {
+    let mut story = Story::new(60_000);
+    story.good_probes(0, 9_950, 50, A);
+    story.bad_probes(9_950, 10_050, 50);
+    story.fault(10_000, "pause", A);
+    story.good_probes(10_050, 50_000, 50, A);
+    story.survives_all_but(&[A], &[]);
+    assert_eq!(story.measure().rto.first, exactly(51.0));
+}
+
+#[test]
+fn a_bin_is_bad_only_against_the_calm_share() {
+    let mut story = Story::new(60_000);
+    for ms in (0..50_000).step_by(5) {
+        // 20 probes a bin: six bad ones in two series before the fault, five in one series after it.
+        let place = ms % 100 / 5;
+        let bad = if ms < 10_000 { place % 10 < 3 } else { place < 5 };
+        story.probe(ms, (!bad).then_some(ms + 1), A);
+    }
+    story.fault(10_000, "slow", A);
+    story.survives_all_but(&[A], &[]);
+    let m = story.measure();
+    assert!(m.rto.outage, "a longer series than before");
+    assert_eq!(m.rto.unavail_total, Some(0.0), "but three of four are good, and seven of ten was calm");
+}
+
+#[test]
+fn of_repeated_fences_the_one_that_let_the_promotion_go_on_counts() {
+    let mut story = oracle(DELAYS);
+    story.mark(11_000, Mark::Fenced, A);
+    assert_eq!(story.measure().rto.phases.fence, Some(97.0));
 }
 
 #[test]
@@ -417,6 +453,7 @@ fn two_acknowledgements_of_a_retried_write_count_once() {
     story.records.history.operations.last_mut().unwrap().action = Action::Append(value);
     let m = story.measure();
     assert_eq!((m.rpo.writes, m.rpo.bytes), (Some(1), Some(10)));
+    assert_eq!(m.rpo.time_ms, Some(5.0), "it was first acknowledged at 9.995 s");
 }
 
 #[test]
@@ -461,11 +498,13 @@ fn compare_and_set_counts_as_a_write_but_not_when_it_found_another_value() {
     cas(100, 1, Returned::Done);
     cas(200, 2, Returned::Mismatch(Some(1)));
     cas(300, 3, Returned::Done);
+    cas(400, 1, Returned::Mismatch(Some(3)));
     let completed = Some(story.instant(30_000));
     let read = story.operation(Purpose::FinalRead { node: A }, key, Action::Read, 30_000);
     (read.completed, read.outcome) = (completed, Outcome::Ok(Returned::Value(Some(1))));
     let m = story.measure();
     assert_eq!(m.rpo.writes, Some(1), "3 is gone; 2 never was");
+    assert_eq!(m.rpo.phantom_writes, 0, "1 is there because the first one wrote it");
     assert!(m.rpo.visible_only);
 }
 
@@ -641,6 +680,65 @@ fn acknowledged_writes_off_the_surviving_branch_are_grade_four() {
 }
 
 #[test]
+fn a_node_that_is_writable_for_no_time_overlaps_with_nobody() {
+    let mut story = Story::new(60_000);
+    story.writable(15_000, B, true);
+    story.writable(15_000, B, false);
+    assert_eq!(story.measure().split_brain, SplitBrain::default());
+}
+
+#[test]
+fn a_returning_primary_of_an_older_epoch_is_the_old_one_although_it_announced_itself_later() {
+    let mut story = Story::new(60_000);
+    story.epoch(0, A, 1);
+    story.kill(10_000, A);
+    story.epoch(15_000, B, 2);
+    story.promote(15_000, B);
+    story.acked(16_000, 16_002, B);
+    story.life(20_000, A, Life::Up);
+    story.epoch(20_000, A, 1);
+    story.role(20_000, A, Role::Primary);
+    story.writable(20_000, A, true);
+    story.acked(21_000, 21_002, A);
+    let m = story.measure();
+    assert_eq!((m.split_brain.grade, m.split_brain.ack_window_ms), (3, Some(5_000.0)));
+}
+
+#[test]
+fn writes_lost_beside_a_primary_that_acknowledged_nothing_are_loss_and_no_divergence() {
+    let mut story = overlap_of(5_000);
+    story.records.history.operations.retain(|operation| operation.answered_by != Some(B));
+    let kept = story.acked(9_000, 9_001, A);
+    let lost = story.acked(16_200, 16_203, A);
+    story.survives_all_but(&[B, C], &[lost]);
+    let m = story.measure();
+    assert_eq!((m.rpo.writes, m.split_brain.grade, m.split_brain.divergent_writes), (Some(1), 2, 0));
+    assert_ne!(kept, lost);
+}
+
+#[test]
+fn a_write_that_diverges_from_two_others_diverges_once() {
+    let mut story = overlap_of(5_000);
+    story.writable(15_000, C, true);
+    story.writable(17_000, C, false);
+    story.acked(16_100, 16_101, C);
+    let lost = story.acked(16_200, 16_203, A);
+    story.survives_all_but(&[B], &[lost]);
+    assert_eq!(story.measure().split_brain.divergent_writes, 1);
+}
+
+#[test]
+fn an_acknowledgement_that_may_have_been_given_after_the_overlap_proves_nothing() {
+    for (answered, grade) in [(15_150, 2), (15_099, 3)] {
+        let mut story = overlap_of(100);
+        story.acked(15_050, 15_060, B);
+        story.acked(15_051, answered, A);
+        story.survives_all_but(&[B], &[]);
+        assert_eq!(story.measure().split_brain.grade, grade);
+    }
+}
+
+#[test]
 fn a_late_packet_is_no_split_brain() {
     let mut story = overlap_of(0);
     // Sent before the switch, on the road for two seconds: the old primary may have acknowledged it in time.
@@ -688,6 +786,51 @@ fn a_promotion_of_a_primary_that_its_clients_could_not_reach_is_right() {
 }
 
 #[test]
+fn a_planned_switch_away_from_a_healthy_primary_is_not_false() {
+    for planned in [false, true] {
+        let mut story = Story::new(60_000);
+        story.good_probes(0, 15_000, 100, A);
+        story.fault(10_000, "switchover", A).planned = planned;
+        story.demote(15_000, A);
+        story.promote(15_000, B);
+        story.good_probes(15_000, 50_000, 100, B);
+        story.survives_all_but(&[A, B, C], &[]);
+        assert_eq!(story.measure().failover.false_failovers, u32::from(!planned));
+    }
+}
+
+#[test]
+fn a_primary_that_serves_one_client_of_two_is_replaced_rightly() {
+    let mut story = Story::new(60_000);
+    let far = story.node("far", NodeClass::Probe, None);
+    story.fault(10_000, "cut", A);
+    story.mark(13_000, Mark::Suspected, A);
+    story.mark(14_000, Mark::Declared, A);
+    story.good_probes(0, 15_000, 100, A);
+    for ms in (0..15_000).step_by(100) {
+        story.probe(ms, (ms < 10_000).then_some(ms + 1), A).client = far;
+    }
+    story.demote(15_000, A);
+    story.promote(15_000, B);
+    story.survives_all_but(&[A, B, C], &[]);
+    assert_eq!(story.measure().failover.false_failovers, 0);
+}
+
+#[test]
+fn a_primary_killed_between_two_probes_is_replaced_rightly() {
+    let mut story = Story::new(60_000);
+    story.good_probes(0, 10_000, 500, A);
+    story.kill(10_100, A);
+    story.mark(10_120, Mark::Suspected, A);
+    story.mark(10_150, Mark::Declared, A);
+    story.promote(10_300, B);
+    story.good_probes(10_500, 50_000, 500, B);
+    story.survives_all_but(&[B, C], &[]);
+    let m = story.measure();
+    assert_eq!((m.failover.count, m.failover.false_failovers), (1, 0));
+}
+
+#[test]
 fn two_promotions_within_the_window_are_a_flap() {
     for (second, flaps) in [(30_000, 1), (80_000, 0)] {
         let mut story = overlap_of(0);
@@ -709,13 +852,16 @@ fn several_witnesses_of_one_promotion_are_one_failover() {
 #[test]
 fn a_promotion_in_time_is_not_missed_and_neither_is_one_without_a_candidate() {
     assert_eq!(oracle(Delays { detect: 35_000, ..DELAYS }).measure().failover.missed, 0);
-    let mut story = Story::new(60_000);
-    story.good_probes(0, 10_000, 100, A);
-    story.kill(10_000, A);
-    story.life(9_000, B, Life::Killed);
-    story.life(9_000, C, Life::Killed);
-    story.bad_probes(10_000, 50_000, 100);
-    assert_eq!(story.measure().failover.missed, 0);
+    for (fate, missed) in [(Life::Killed, 0), (Life::Paused, 0), (Life::Isolated, 1)] {
+        let mut story = Story::new(60_000);
+        story.good_probes(0, 10_000, 100, A);
+        // The primary runs and does not serve: its disk hangs. It is no candidate for its own place.
+        story.fault(10_000, "stuck-disk", A);
+        story.life(9_000, B, fate);
+        story.life(9_000, C, fate);
+        story.bad_probes(10_000, 50_000, 100);
+        assert_eq!(story.measure().failover.missed, missed);
+    }
 }
 
 #[test]
@@ -801,6 +947,9 @@ fn a_read_that_shows_a_write_which_is_lost_later_is_dirty() {
     let completed = Some(story.instant(301));
     let read = story.operation(Purpose::Workload, key, Action::Read, 300);
     (read.completed, read.outcome) = (completed, Outcome::Ok(shown));
+    let completed = Some(story.instant(401));
+    let later = story.operation(Purpose::Workload, key, Action::Read, 400);
+    (later.completed, later.outcome) = (completed, Outcome::Ok(Returned::List { shared: 1, tail: vec![] }));
     story.final_read("load", B, &values[..1]);
     let m = story.measure();
     assert_eq!((m.reads.dirty, m.reads.stale, m.rpo.writes), (1, 0, Some(1)));
@@ -818,6 +967,7 @@ fn the_cost_is_counted_per_acknowledged_write() {
     let m = story.measure();
     assert_eq!((m.cost.messages_per_write, m.cost.bytes_per_write), (Some(4.5), Some(500.0)));
     assert_eq!(m.cost.write_amplification, Some(2.2), "220 bytes for 100 bytes of payload");
+    assert_eq!(m.cost.write_p999_ms, None, "ten writes have no 99.9th percentile");
     assert_eq!(Story::new(1_000).measure().cost, Cost::default(), "nothing counted is null");
 }
 

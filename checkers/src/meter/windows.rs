@@ -2,12 +2,13 @@
 //!
 //! Probes are put into bins of equal width by the time of their invocation, counted from the first fault. A bin is bad
 //! if its share of good probes is below theta times the share in the calm window before the fault; bad bins close to each
-//! other are one window. A bin without probes says nothing. A window belongs to the latest fault begun before it,
+//! other are one window. A bin without probes says nothing, and a series of bad probes no longer than any in the calm
+//! window is background. A window belongs to the latest fault begun before it,
 //! unless it begins later than the horizon after that fault healed.
 
 use super::index::Run;
 use super::ms;
-use super::rto::{Probe, Probes};
+use super::rto::{Probe, Probes, excuse_background};
 use crate::measure::Span;
 use crate::record::SimTime;
 
@@ -49,9 +50,10 @@ pub(crate) fn all(run: &Run, probes: &Probes) -> Windows {
     let Some(first_fault) = run.fault_times().next() else { return Windows::default() };
     let mut list = Vec::new();
     for (shard, probes) in probes.writes.iter().enumerate() {
-        let counted = || probes.iter().filter(|probe| !probe.cut_side);
-        let calm = calm_share(run, counted(), first_fault);
-        let bins = bins(counted(), first_fault, run.options.bin);
+        let mut probes: Vec<Probe> = probes.iter().filter(|probe| !probe.cut_side).copied().collect();
+        excuse_background(run, &mut probes);
+        let calm = calm_share(run, probes.iter(), first_fault);
+        let bins = bins(probes.iter(), first_fault, run.options.bin);
         list.extend(merge(run, shard, first_fault, &bins, calm));
     }
     Windows { list }
