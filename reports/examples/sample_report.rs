@@ -1,19 +1,31 @@
-//! Writes a report of made-up runs, to look at: `cargo run -p firedrill-reports --example sample_report [FILE]`.
+//! Writes a report of made-up runs, to look at or to measure:
+//! `cargo run -p firedrill-reports --example sample_report [FILE [RUNS]]`.
+//!
+//! The runs go out to JSON lines and back first, as they do when a stored campaign is reported.
 
 use firedrill_reports::compare::compare;
+use firedrill_reports::json::{JsonLines, read_lines};
 use firedrill_reports::result::RunLine;
 use firedrill_reports::{Report, html::Html, human::Human, sample, text::Style};
 use std::io::Write;
 
-fn main() -> std::io::Result<()> {
-    let path = std::env::args().nth(1).unwrap_or_else(|| "report.html".to_owned());
-    let mut campaign = sample::campaign(sample::Size::Full);
-    let now: Vec<RunLine> = campaign.scenarios.iter().flat_map(|s| s.lines.clone()).collect();
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let path = arguments.next().unwrap_or_else(|| "report.html".to_owned());
+    let size = match arguments.next() {
+        Some(runs) => sample::Size::Runs(runs.parse()?),
+        None => sample::Size::Full,
+    };
+    let mut campaign = sample::campaign(size);
+    let mut stored = Vec::new();
+    JsonLines.write(&campaign, &mut stored)?;
+    let now = read_lines(stored.as_slice())?.lines;
     campaign.comparison = Some(compare(&slower(&now), &now));
     let mut page = std::io::BufWriter::new(std::fs::File::create(&path)?);
     Html.write(&campaign, &mut page)?;
     page.flush()?;
-    Human { style: Style::Plain }.write(&campaign, &mut std::io::stdout())
+    Human { style: Style::Plain }.write(&campaign, &mut std::io::stdout())?;
+    Ok(())
 }
 
 /// A baseline in which every run of the first scenario took a little longer.

@@ -8,7 +8,7 @@
 //! of 3 % of 300 runs that all became slower. A seed that passed and now fails is a regression by itself.
 
 use crate::result::{RunLine, Seed};
-use crate::text::{count, measured, ms, number, percent, plural};
+use crate::text::{count, of_metric, percent, plural};
 use firedrill_checkers::measure::Measurement;
 use firedrill_checkers::stats::{Distribution, Sample};
 use serde::{Deserialize, Serialize};
@@ -124,8 +124,8 @@ const NEVER_MS: f64 = 1e9;
 /// The compared metrics.
 const METRICS: [Metric; 6] = [
     Metric { name: "rto", floor: NOISE_MS, get: |m| span(m.rto.first) },
-    Metric { name: "rto_stable", floor: NOISE_MS, get: |m| span(m.rto.stable) },
-    Metric { name: "unavail_total.ms", floor: NOISE_MS, get: |m| m.rto.unavail_total },
+    Metric { name: "rto.stable", floor: NOISE_MS, get: |m| span(m.rto.stable) },
+    Metric { name: "rto.unavail_total", floor: NOISE_MS, get: |m| m.rto.unavail_total },
     Metric { name: "rpo.writes", floor: NOISE_COUNT, get: |m| m.rpo.writes.map(|w| w as f64) },
     Metric { name: "split_brain.ms", floor: NOISE_MS, get: |m| Some(m.split_brain.ms) },
     Metric {
@@ -318,7 +318,7 @@ pub fn seed_list(seeds: &[Seed]) -> String {
 impl MetricComparison {
     /// A figure of this metric in its unit; a run that never recovered is `never`.
     pub fn show(&self, value: f64) -> String {
-        if value.abs() >= NEVER_MS / 2.0 { "never".to_owned() } else { measured(&self.metric, Some(value)) }
+        if value.abs() >= NEVER_MS / 2.0 { "never".to_owned() } else { of_metric(&self.metric, value) }
     }
 
     /// One line: what changed, by how much, in how many pairs.
@@ -342,7 +342,7 @@ impl MetricComparison {
             return "recovery lost or gained".to_owned();
         }
         let sign = if by > 0.0 { "+" } else { "" };
-        let figure = if crate::text::is_time(&self.metric) { ms(by) } else { number(by) };
+        let figure = of_metric(&self.metric, by);
         match self.baseline_p50 {
             base if base > 0.0 => format!("{sign}{figure}, {sign}{}", percent_signed(by / base)),
             _ => format!("{sign}{figure}"),

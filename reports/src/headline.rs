@@ -97,7 +97,7 @@ fn outage(scenarios: &[&ScenarioSummary]) -> Answer {
         "{} of {}, the slowest scenario; its median is {}.",
         percentile_label(99, rto.samples),
         worst.name,
-        percentile(rto, rto.p50)
+        percentile(rto, "p50")
     )];
     if let Some((name, phase)) = longest_phase(worst)
         && let Some(share) = phase.share
@@ -131,14 +131,15 @@ fn outage(scenarios: &[&ScenarioSummary]) -> Answer {
     };
     Answer {
         question,
-        short: format!("Up to {}", percentile(rto, rto.p99)).replace("Up to >", "More than"),
+        short: format!("Up to {}", percentile(rto, "p99")).replace("Up to >", "More than"),
         lines,
         mood,
     }
 }
 
 fn slowest<'a>(scenarios: &[&'a ScenarioSummary]) -> Option<&'a ScenarioSummary> {
-    let key = |s: &ScenarioSummary| s.rto_ms.p99.unwrap_or(f64::INFINITY);
+    // A lower bound counts as more than any exact figure.
+    let key = |s: &ScenarioSummary| (s.rto_ms.is_lower_bound("p99"), s.rto_ms.p99.unwrap_or(0.0));
     let measured = scenarios.iter().copied().filter(|s| s.rto_ms.samples > 0);
     // The first of equals, so that the order of scenarios and not of comparisons decides.
     measured.fold(None, |best: Option<&ScenarioSummary>, s| match best {
@@ -160,13 +161,11 @@ pub fn longest_phase(scenario: &ScenarioSummary) -> Option<(&'static str, PhaseS
     )
 }
 
-/// Whether the 99th percentile is above the scenario's target.
+/// Whether the 99th percentile is known to be above the scenario's target.
 pub fn over_target(rto: &RtoSummary) -> bool {
-    match (rto.target, rto.p99) {
-        (Some(target), Some(p99)) => p99 > target,
-        (Some(_), None) => rto.samples > 0,
-        (None, _) => false,
-    }
+    let over =
+        |(target, p99): (f64, f64)| if rto.is_lower_bound("p99") { p99 >= target } else { p99 > target };
+    rto.target.zip(rto.p99).is_some_and(over)
 }
 
 // ----------------------------------------------------------------------------------------------------------- loss
@@ -239,7 +238,7 @@ fn sure(scenarios: &[&ScenarioSummary]) -> Answer {
     )];
     if let Some(smallest) = scenarios.iter().map(|s| s.runs).filter(|runs| *runs > 0).min() {
         lines.push(format!(
-            "What no run of a scenario showed happens in less than {} of such failovers (95 %, {} in the smallest).",
+            "A failure that no run showed has a chance below {} per run (95 %; {} in the smallest scenario).",
             percent(rule_of_three(smallest)),
             plural(smallest, "run"),
         ));
@@ -290,7 +289,8 @@ mod tests {
         let mut a = ScenarioSummary { name: "a".into(), ..ScenarioSummary::default() };
         a.rto_ms = RtoSummary { samples: 300, p99: Some(1e6), ..RtoSummary::default() };
         let mut b = ScenarioSummary { name: "b".into(), ..ScenarioSummary::default() };
-        b.rto_ms = RtoSummary { samples: 300, censored: 9, beyond_ms: Some(70.0), ..RtoSummary::default() };
+        b.rto_ms = RtoSummary { samples: 300, p99: Some(70.0), ..RtoSummary::default() };
+        b.rto_ms.lower_bounds = vec!["p99".into()];
         assert_eq!(slowest(&[&a, &b]).map(|s| s.name.as_str()), Some("b"));
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::Report;
 use crate::headline::{Mood, mood, over_target, tally};
-use crate::result::{Campaign, Judgement, ScenarioSummary, Verdict};
+use crate::result::{Campaign, ScenarioSummary, Verdict};
 use crate::text::{Style, count, ms, percentile, printable};
+use firedrill_checkers::expect::Verdict as Judgement;
 use std::io;
 
 /// Failing seeds named per scenario; the rest is counted.
@@ -70,7 +71,7 @@ fn recovery(s: &ScenarioSummary) -> String {
         let sign = if over_target(rto) { ">" } else { "<=" };
         format!(" ({sign} target {})", ms(target))
     });
-    format!("recovery p50 {} {tail} {}{target}", percentile(rto, rto.p50), percentile(rto, rto.p99))
+    format!("recovery p50 {} {tail} {}{target}", percentile(rto, "p50"), percentile(rto, "p99"))
 }
 
 fn loss(s: &ScenarioSummary) -> String {
@@ -166,9 +167,8 @@ impl Human {
             return Ok(());
         }
         for e in s.expectations.iter().filter(|e| e.verdict != Judgement::Ok) {
-            let measured = crate::text::measured(&e.expect, e.measured);
-            let note = e.note.as_deref().map_or(String::new(), |note| format!(" ({})", printable(note)));
-            writeln!(out, "      {}: {}, measured {measured}{note}", e.verdict.word(), printable(&e.expect))?;
+            let words = if e.text.is_empty() { &e.expect } else { &e.text };
+            writeln!(out, "      {}: {}", crate::result::judgement_word(e.verdict), printable(words))?;
         }
         if s.inert > 0 {
             writeln!(

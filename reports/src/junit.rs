@@ -2,10 +2,9 @@
 //! and a case per failing seed. Passing seeds have no case of their own: twenty thousand green ones help nobody.
 
 use crate::Report;
-use crate::result::{
-    Campaign, ExpectationResult, FailureLine, Judgement, ScenarioResult, ScenarioSummary, Verdict,
-};
+use crate::result::{Campaign, ExpectationResult, FailureLine, ScenarioResult, ScenarioSummary, Verdict};
 use crate::text::{count, escape, measured, number, percentile, percentile_label, printable};
+use firedrill_checkers::expect::Verdict as Judgement;
 use std::fmt::Write as _;
 use std::io;
 
@@ -152,22 +151,21 @@ fn properties(s: &ScenarioSummary, suite: &mut Suite) {
     suite.property("inert", &s.inert.to_string());
     suite.property("sim_seconds", &number(s.sim_seconds));
     suite.property("trace_hash", &s.trace_hash);
-    suite.property("rto p50", &percentile(&s.rto_ms, s.rto_ms.p50));
-    suite.property(
-        &format!("rto {}", percentile_label(99, s.rto_ms.samples)),
-        &percentile(&s.rto_ms, s.rto_ms.p99),
-    );
+    suite.property("rto p50", &percentile(&s.rto_ms, "p50"));
+    suite.property(&format!("rto {}", percentile_label(99, s.rto_ms.samples)), &percentile(&s.rto_ms, "p99"));
 }
 
 fn complaint<'a>(e: &'a ExpectationResult, replay: Option<&FailureLine>) -> Option<Bad<'a>> {
-    let value = measured(&e.expect, e.measured);
-    let note = e.note.as_deref().map_or(String::new(), |note| format!(" ({note})"));
-    let message = format!("measured {value}{note}");
+    let message = if e.text.is_empty() {
+        format!("measured {}", measured(&e.expect, e.measured))
+    } else {
+        e.text.clone()
+    };
     let text = replay.map_or(String::new(), |f| format!("{}\n", printable(&f.replay))) + &message;
     match e.verdict {
         Judgement::Ok => None,
-        Judgement::Failed => Some(Bad::Failure { kind: "expectation", message, text }),
-        Judgement::Unknown => Some(Bad::Error { kind: "inconclusive", message, text }),
+        Judgement::Broken => Some(Bad::Failure { kind: "expectation", message, text }),
+        Judgement::Inconclusive => Some(Bad::Error { kind: "inconclusive", message, text }),
     }
 }
 

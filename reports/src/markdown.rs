@@ -3,8 +3,9 @@
 use crate::Report;
 use crate::compare::Comparison;
 use crate::headline::{answers, longest_phase};
-use crate::result::{Campaign, Judgement, ScenarioSummary, Verdict};
-use crate::text::{bound, count, count_or, measured, ms, percent, percentile, percentile_label, printable};
+use crate::result::{Campaign, ScenarioSummary, Verdict, judgement_word};
+use crate::text::{count, count_or, measured, ms, percent, percentile, percentile_label, printable};
+use firedrill_checkers::expect::Verdict as Judgement;
 use std::fmt::Write as _;
 use std::io;
 
@@ -88,8 +89,8 @@ fn row(s: &ScenarioSummary) -> String {
         verdict(s.verdict),
         count(s.runs),
         count(s.inert),
-        percentile(rto, rto.p50),
-        percentile(rto, rto.p99),
+        percentile(rto, "p50"),
+        percentile(rto, "p99"),
         rto.target.map_or("–".to_owned(), ms),
         count_or(s.rpo.writes_max),
     )
@@ -106,22 +107,15 @@ fn card(s: &ScenarioSummary) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "<details><summary>{}: {}</summary>\n", text(&s.name), s.verdict.phrase());
     for e in s.expectations.iter().filter(|e| e.verdict != Judgement::Ok) {
-        let _ = writeln!(
-            out,
-            "- {} `{}`: measured {}{}",
-            e.verdict.word(),
-            code(&e.expect),
-            measured(&e.expect, e.measured),
-            e.bound
-                .or_else(|| bound(&e.expect))
-                .map_or(String::new(), |b| format!(" against {}", measured(&e.expect, Some(b))))
-        );
+        let (word, above) = (judgement_word(e.verdict), if e.censored { "> " } else { "" });
+        let value = measured(&e.expect, e.measured);
+        let _ = writeln!(out, "- {word} `{}`: measured {above}{value}", code(&e.expect));
     }
     let _ = writeln!(
         out,
         "- recovery {}: {}",
         percentile_label(99, s.rto_ms.samples),
-        percentile(&s.rto_ms, s.rto_ms.p99)
+        percentile(&s.rto_ms, "p99")
     );
     s.notes.iter().for_each(|note| {
         let _ = writeln!(out, "- {}", text(note));

@@ -4,10 +4,16 @@
 //! Times are milliseconds as numbers. `null` means *not measured* or *does not exist*; it is never 0.
 //! Seeds are strings in JSON, because JavaScript loses integers above 2^53.
 
+use firedrill_checkers::expect::registry::Unit;
+use firedrill_checkers::expect::{ExitClass, Expectation, Judged, Subject};
 use firedrill_checkers::measure::{LossCauses, Measurement};
-use firedrill_checkers::record::{Records, SimTime};
+use firedrill_checkers::record::{Failure, Records, SimTime};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
+
+/// Verdict of one expectation.
+pub use firedrill_checkers::expect::Verdict as Judgement;
 
 /// Version of the JSON in this file.
 pub const SCHEMA: u32 = 1;
@@ -82,29 +88,6 @@ pub struct RunExpectation {
     pub expect: String,
     /// Its verdict in this run alone.
     pub verdict: Judgement,
-}
-
-/// Verdict of one expectation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Judgement {
-    /// It holds.
-    Ok,
-    /// It does not hold.
-    Failed,
-    /// It could not be decided: nothing measured, checker budget spent, too few runs.
-    Unknown,
-}
-
-impl Judgement {
-    /// The word that stands in JSON and in tables.
-    pub fn word(self) -> &'static str {
-        match self {
-            Judgement::Ok => "ok",
-            Judgement::Failed => "failed",
-            Judgement::Unknown => "unknown",
-        }
-    }
 }
 
 // ------------------------------------------------------------------------------------------------------- verdicts
@@ -244,6 +227,18 @@ pub struct ScenarioSummary {
     pub faults: FaultSummary,
     /// Failovers per run.
     pub failovers: FailoverSummary,
+    /// Reads that were older than they may be.
+    pub reads: ReadSummary,
+    /// Operations of all runs that were not acknowledged, by what the client was told.
+    pub refusals: BTreeMap<Failure, u64>,
+    /// Runs that never served again after the last heal.
+    pub stuck: u64,
+    /// Runs that did not converge after the quiet tail, where it is known.
+    pub not_converged: u64,
+    /// Runs in which the meter and the simulator's ground truth disagree: an error of the program.
+    pub truth_disagreements: u64,
+    /// Measures that belong to one system, by name.
+    pub extra: BTreeMap<String, Figure>,
     /// Comparison of two backends, where it was asked for.
     pub cross_check: Option<CrossCheck>,
     /// Failing seeds with the command that replays each.
@@ -273,20 +268,78 @@ pub struct ScenarioSummary {
 pub struct ExpectationResult {
     /// The expectation as the scenario wrote it.
     pub expect: String,
-    /// Its verdict.
+    /// Its verdict: `ok`, `broken` or `inconclusive`.
     pub verdict: Judgement,
     /// The measured value in the metric's unit (times in ms); `null` if it was not measured.
     pub measured: Option<f64>,
-    /// The bound in the same unit, where the expectation has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The measured value is a lower bound: the run ended before its true value was known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub censored: bool,
+    /// The bound in the same unit; `null` for a flag.
+    #[serde(default)]
     pub bound: Option<f64>,
-    /// What else there is to say: `max of 20`, `> 70 s`, why it is unknown.
+    /// Why it matters, if it is broken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
+    pub class: Option<ExitClass>,
+    /// The judge's words.
+    #[serde(default)]
+    pub text: String,
 }
 
-/// Percentiles of the recovery time, inert runs left out. A run that never recovered counts as longer than any
-/// other: a percentile that falls on such a run is `null`, and [`RtoSummary::beyond_ms`] says what it exceeds.
+impl ExpectationResult {
+    /// What the judge said of an expectation.
+    pub fn of(expectation: &Expectation, judged: &Judged) -> ExpectationResult {
+        let flag = matches!(&expectation.subject, Subject::Known(metric) if metric.0.unit == Unit::Flag);
+        ExpectationResult {
+            expect: expectation.text.clone(),
+            verdict: judged.verdict,
+            measured: judged.measured,
+            censored: judged.censored,
+            bound: (!flag).then_some(expectation.bound),
+            class: judged.class,
+            text: judged.text.clone(),
+        }
+    }
+
+    /// The verdict it asks for.
+    pub fn asks_for(&self) -> Verdict {
+        match (self.verdict, self.class) {
+            (Judgement::Ok, _) => Verdict::Ok,
+            (Judgement::Inconclusive, _) => Verdict::Inconclusive,
+            (Judgement::Broken, Some(ExitClass::Safety)) => Verdict::Safety,
+            (Judgement::Broken, Some(ExitClass::NoProgress)) => Verdict::Stuck,
+            (Judgement::Broken, Some(ExitClass::Target) | None) => Verdict::TargetMissed,
+        }
+    }
+}
+
+/// The word for the verdict of one expectation, as JSON and tables have it.
+pub fn judgement_word(verdict: Judgement) -> &'static str {
+    match verdict {
+        Judgement::Ok => "ok",
+        Judgement::Broken => "broken",
+        Judgement::Inconclusive => "inconclusive",
+    }
+}
+
+impl ScenarioSummary {
+    /// Takes over the judged expectations: their results, the recovery target, and the verdict if it is worse.
+    pub fn take_expectations(&mut self, judged: &[(Expectation, Judged)]) {
+        self.expectations = judged.iter().map(|(e, j)| ExpectationResult::of(e, j)).collect();
+        self.rto_ms.target = crate::summarise::recovery_target(judged.iter().map(|(e, _)| e));
+        let asked: Vec<Verdict> = self.expectations.iter().map(ExpectationResult::asks_for).collect();
+        asked.into_iter().for_each(|verdict| self.worsen(verdict));
+    }
+
+    /// Sets the verdict and its exit code, if `verdict` is worse than the one there is.
+    pub fn worsen(&mut self, verdict: Verdict) {
+        self.verdict = self.verdict.worst(verdict);
+        self.exit = self.verdict.exit();
+    }
+}
+
+/// Percentiles of the recovery time, inert runs left out. A run that never recovered counts as longer than any other;
+/// a figure that falls on such a run is what is known of it, and is named in [`RtoSummary::lower_bounds`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RtoSummary {
@@ -300,18 +353,27 @@ pub struct RtoSummary {
     pub p99: Option<f64>,
     /// Largest.
     pub max: Option<f64>,
-    /// Lower end of the 95 % interval of the true 99th percentile (an order statistic).
-    pub p99_low: Option<f64>,
-    /// Upper end of it; `null` where there are too few samples to say.
-    pub p99_high: Option<f64>,
     /// Runs that had not recovered when they ended.
     pub censored: u64,
     /// Runs behind the percentiles.
     pub samples: u64,
-    /// The shortest time that a run without recovery was watched: censored percentiles are larger than this.
-    pub beyond_ms: Option<f64>,
-    /// The target that the scenario sets, if it sets one.
+    /// Which of the figures are lower bounds only: print them as `> 70 s`.
+    pub lower_bounds: Vec<String>,
+    /// Which of the percentiles had too few samples and are the maximum: print them as `p99 (max of 20)`.
+    pub maxima: Vec<String>,
+    /// Lower end of the 95 % interval of the true 99th percentile (an order statistic).
+    pub p99_low: Option<f64>,
+    /// Upper end of it; `null` where there are too few samples to say, or where it falls on a run without recovery.
+    pub p99_high: Option<f64>,
+    /// The target that the scenario sets for the tail, if it sets one.
     pub target: Option<f64>,
+}
+
+impl RtoSummary {
+    /// Whether a figure (`p50`, `p99`, `max`, ...) is only a lower bound.
+    pub fn is_lower_bound(&self, figure: &str) -> bool {
+        self.lower_bounds.iter().any(|name| name == figure)
+    }
 }
 
 /// The phases of recovery; a phase that the protocol lacks is `null`.
@@ -377,6 +439,12 @@ pub struct RpoSummary {
     pub unknown_vanished: u64,
     /// Writes reported as failed that are in the final state all the same.
     pub phantom_writes: u64,
+    /// Writes found more than once in the final state.
+    pub duplicates: u64,
+    /// Runs whose final state is not known.
+    pub runs_unknown: u64,
+    /// Runs in which two primaries of a shard survived unmerged, so that the loss depends on which of them is right.
+    pub runs_unresolved: u64,
     /// A register workload shows only the loss that is visible.
     pub visible_only: bool,
 }
@@ -433,6 +501,41 @@ pub struct FailoverSummary {
     pub false_failovers: u64,
     /// Failovers that should have happened and did not.
     pub missed: u64,
+    /// Failovers for a fault that had healed before the primary was judged dead.
+    pub needless: u64,
+    /// Promotions shortly after another one of the same shard.
+    pub flaps: u64,
+    /// Failovers that were begun and given up.
+    pub aborted: u64,
+}
+
+/// Reads that were older than they may be, all runs together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReadSummary {
+    /// Reads that missed a write acknowledged before they began.
+    pub stale: u64,
+    /// Reads that showed a write which is not in the final state.
+    pub dirty: u64,
+    /// Largest age of a stale read.
+    pub staleness_ms_max: Option<f64>,
+}
+
+/// One measure over the runs that have it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// Runs that have it.
+    pub samples: u64,
+    /// Smallest.
+    pub min: f64,
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile; the maximum where there are fewer than 299 samples.
+    pub p99: f64,
+    /// Largest; a lower bound if `censored`.
+    pub max: f64,
+    /// Runs whose true value is larger than seen.
+    pub censored: u64,
 }
 
 /// The same seeds on two backends.

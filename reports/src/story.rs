@@ -55,6 +55,7 @@ pub fn story(
     verbose: bool,
 ) -> Story {
     let mut teller = Teller { records, lines: Vec::new() };
+    teller.start();
     teller.faults();
     teller.life();
     teller.observations();
@@ -122,6 +123,27 @@ impl Teller<'_> {
         node_name(self.records, node)
     }
 
+    /// The first role of every node, in one line.
+    fn start(&mut self) {
+        let mut first: BTreeMap<(NodeIndex, u16), (Instant, Role)> = BTreeMap::new();
+        for o in &self.records.observations {
+            if let Fact::Role(role) = o.fact {
+                first.entry((o.node, o.shard.0)).or_insert((o.instant, role));
+            }
+        }
+        let mut by_role: BTreeMap<Role, Vec<String>> = BTreeMap::new();
+        for ((node, _), (_, role)) in &first {
+            by_role.entry(*role).or_default().push(self.name(*node));
+        }
+        let words: Vec<String> = by_role
+            .iter()
+            .map(|(role, names)| format!("{} {}", role_word(*role), names.join(", ")))
+            .collect();
+        if let Some(began) = first.values().map(|(instant, _)| *instant).min() {
+            self.add(began, Weight::Key, words.join("; "));
+        }
+    }
+
     fn faults(&mut self) {
         for fault in &self.records.journal.faults {
             let kind = if fault.planned { "ACTION" } else { "FAULT" };
@@ -164,18 +186,21 @@ impl Teller<'_> {
         let mut seen_marks: BTreeMap<(Mark, Option<NodeIndex>), u32> = BTreeMap::new();
         let mut epochs: BTreeMap<NodeIndex, u64> = BTreeMap::new();
         let mut roles: BTreeMap<(NodeIndex, u16), Role> = BTreeMap::new();
+        let mut writable: BTreeMap<(NodeIndex, u16), bool> = BTreeMap::new();
         for o in &self.records.observations {
             let name = self.name(o.node);
             match &o.fact {
                 Fact::Role(role) => {
-                    if roles.insert((o.node, o.shard.0), *role) != Some(*role) {
+                    let before = roles.insert((o.node, o.shard.0), *role);
+                    if before.is_some() && before != Some(*role) {
                         let weight = if *role == Role::Primary { Weight::Turn } else { Weight::Step };
                         let epoch = epochs.get(&o.node).map_or(String::new(), |e| format!(" (epoch {e})"));
                         self.add(o.instant, weight, format!("{name} is {}{epoch}", role_word(*role)));
                     }
                 }
                 Fact::Epoch(epoch) => {
-                    if epochs.insert(o.node, *epoch) != Some(*epoch) && o.instant.at > SimTime(0) {
+                    let before = epochs.insert(o.node, *epoch);
+                    if before.is_some() && before != Some(*epoch) {
                         self.add(o.instant, Weight::Detail, format!("{name} acts under epoch {epoch}"));
                     }
                 }
@@ -185,10 +210,14 @@ impl Teller<'_> {
                     let weight = if *times == 1 { Weight::Turn } else { Weight::Step };
                     self.add(o.instant, weight, self.mark(&name, *mark, *about));
                 }
-                Fact::Writable(writable) => {
-                    let word =
-                        if *writable { "would acknowledge writes" } else { "acknowledges no more writes" };
-                    self.add(o.instant, Weight::Step, format!("{name} {word}"));
+                Fact::Writable(now) => {
+                    let before = writable.insert((o.node, o.shard.0), *now);
+                    let new = before != Some(*now) && (before.is_some() || *now);
+                    if new && o.instant.at > SimTime(0) {
+                        let word =
+                            if *now { "would acknowledge writes" } else { "acknowledges no more writes" };
+                        self.add(o.instant, Weight::Step, format!("{name} {word}"));
+                    }
                 }
                 Fact::Note(note) => self.add(o.instant, Weight::Detail, format!("{name}: {note}")),
                 Fact::Gauge { .. } => {}

@@ -4,11 +4,15 @@
 //! Runs that never recovered stay in every percentile as longer than any other.
 
 use crate::result::{
-    FailoverSummary, FaultSummary, LinearizableSummary, PhaseSummary, PhasesSummary, RpoSummary, RtoSummary,
-    RunLine, ScenarioSummary, SplitBrainSummary,
+    FailoverSummary, FaultSummary, Figure, LinearizableSummary, PhaseSummary, PhasesSummary, ReadSummary,
+    RpoSummary, RtoSummary, RunLine, ScenarioSummary, SplitBrainSummary,
 };
+use firedrill_checkers::expect::aggregate::Percentiles;
+use firedrill_checkers::expect::{Aggregation, Expectation, Operator, Subject};
 use firedrill_checkers::measure::{Linearizability, Measurement, Phases};
+use firedrill_checkers::record::Failure;
 use firedrill_checkers::stats::{Distribution, Sample};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The figures of `lines`, all of one scenario and backend. Name, verdict, expectations and failures are the
 /// caller's to add: they need the scenario.
@@ -31,6 +35,12 @@ pub fn summarise(lines: &[RunLine]) -> ScenarioSummary {
             effective: sum.effective + u64::from(m.faults_effective),
         }),
         failovers: all().fold(FailoverSummary::default(), add_failovers),
+        reads: all().fold(ReadSummary::default(), add_reads),
+        refusals: refusals(all()),
+        stuck: all().filter(|m| m.stuck).count() as u64,
+        not_converged: all().filter(|m| m.converged == Some(false)).count() as u64,
+        truth_disagreements: all().filter(|m| m.truth_agrees == Some(false)).count() as u64,
+        extra: extra(&measured),
         failures_total: lines.iter().filter(|l| l.failed()).count() as u64,
         sim_seconds: lines.iter().map(|l| l.sim_seconds).sum(),
         cpu_seconds: lines.iter().map(|l| l.cpu_seconds).sum::<Option<f64>>().filter(|_| !lines.is_empty()),
@@ -44,22 +54,38 @@ pub fn recovery_times<'a>(measured: impl Iterator<Item = &'a Measurement>) -> Di
     spans.map(|span| Sample { value: span.ms, censored: span.censored }).collect()
 }
 
+/// The target for the tail of the recovery time that expectations set: the bound of `rto.p99`, else of the largest
+/// run. A target for the median is none for the tail.
+pub fn recovery_target<'a>(expectations: impl Iterator<Item = &'a Expectation>) -> Option<f64> {
+    let of_rto = |e: &&Expectation| matches!(&e.subject, Subject::Known(metric) if metric.0.name == "rto");
+    let upper = |e: &&Expectation| matches!(e.operator, Operator::AtMost | Operator::Below);
+    let rank = |e: &Expectation| match e.aggregation {
+        Aggregation::Percentile(990) => Some(0),
+        Aggregation::Max | Aggregation::EachRun => Some(1),
+        Aggregation::Percentile(per_mille) if per_mille > 900 => Some(2),
+        Aggregation::Percentile(_) | Aggregation::Min | Aggregation::Mean | Aggregation::Sum => None,
+    };
+    let targets = expectations.filter(of_rto).filter(upper).filter_map(|e| Some((rank(e)?, e.bound)));
+    targets.min_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))).map(|(_, bound)| bound)
+}
+
 fn rto(measured: &[&Measurement]) -> RtoSummary {
     let times = recovery_times(measured.iter().copied());
+    let Some(p) = Percentiles::of(&times) else { return RtoSummary::default() };
     let known = |sample: Option<Sample>| sample.filter(|s| !s.censored).map(|s| s.value);
-    let at = |per_mille| times.quantile(per_mille).filter(|q| !q.censored).map(|q| q.value);
     let (low, high) = times.interval(990);
     RtoSummary {
-        p50: at(500),
-        p90: at(900),
-        p95: at(950),
-        p99: at(990),
-        max: known(times.max()),
+        p50: Some(p.p50),
+        p90: Some(p.p90),
+        p95: Some(p.p95),
+        p99: Some(p.p99),
+        max: Some(p.max),
+        censored: u64::from(p.censored),
+        samples: u64::from(p.samples),
+        lower_bounds: p.lower_bounds,
+        maxima: p.maxima,
         p99_low: known(low),
         p99_high: known(high),
-        censored: times.censored() as u64,
-        samples: times.len() as u64,
-        beyond_ms: times.sorted().iter().find(|s| s.censored).map(|s| s.value),
         target: None,
     }
 }
@@ -104,6 +130,9 @@ fn add_loss(mut sum: RpoSummary, m: &Measurement) -> RpoSummary {
     sum.unknown_survived += m.rpo.unknown_survived;
     sum.unknown_vanished += m.rpo.unknown_vanished;
     sum.phantom_writes += m.rpo.phantom_writes;
+    sum.duplicates += m.rpo.duplicates;
+    sum.runs_unknown += u64::from(m.rpo.writes.is_none());
+    sum.runs_unresolved += u64::from(!m.rpo.unresolved.is_empty());
     sum.visible_only |= m.rpo.visible_only;
     sum
 }
@@ -142,7 +171,46 @@ fn add_failovers(mut sum: FailoverSummary, m: &Measurement) -> FailoverSummary {
     sum.max = sum.max.max(Some(count));
     sum.false_failovers += u64::from(m.failover.false_failovers);
     sum.missed += u64::from(m.failover.missed);
+    sum.needless += u64::from(m.failover.needless);
+    sum.flaps += u64::from(m.failover.flaps);
+    sum.aborted += u64::from(m.failover.aborted);
     sum
+}
+
+fn add_reads(mut sum: ReadSummary, m: &Measurement) -> ReadSummary {
+    sum.stale += m.reads.stale;
+    sum.dirty += m.reads.dirty;
+    sum.staleness_ms_max = larger(sum.staleness_ms_max, m.reads.staleness_max_ms);
+    sum
+}
+
+fn refusals<'a>(all: impl Iterator<Item = &'a Measurement>) -> BTreeMap<Failure, u64> {
+    let mut sum = BTreeMap::new();
+    for (failure, count) in all.flat_map(|m| &m.load.refusals) {
+        *sum.entry(*failure).or_default() += count;
+    }
+    sum
+}
+
+fn extra(measured: &[&Measurement]) -> BTreeMap<String, Figure> {
+    let names: BTreeSet<&String> = measured.iter().flat_map(|m| m.extra.keys()).collect();
+    let one = |name: &String| {
+        let samples = measured.iter().filter_map(|m| m.extra.get(name)).map(|value| Sample::exact(*value));
+        figure(samples.collect()).map(|figure| (name.clone(), figure))
+    };
+    names.into_iter().filter_map(one).collect()
+}
+
+/// A measure over the runs that have it; `None` if none has.
+pub fn figure(of: Distribution) -> Option<Figure> {
+    Some(Figure {
+        samples: of.len() as u64,
+        min: of.min()?.value,
+        p50: of.quantile(500)?.value,
+        p99: of.quantile(990)?.value,
+        max: of.max()?.value,
+        censored: of.censored() as u64,
+    })
 }
 
 #[cfg(test)]
@@ -162,8 +230,9 @@ mod tests {
         let mut lines: Vec<RunLine> = (0..300).map(|i| run(i, i as f64, false)).collect();
         lines.extend((300..310).map(|i| run(i, 70_000.0, true)));
         let rto = summarise(&lines).rto_ms;
-        assert_eq!((rto.p50, rto.p99, rto.max), (Some(154.0), None, None));
-        assert_eq!((rto.censored, rto.samples, rto.beyond_ms), (10, 310, Some(70_000.0)));
+        assert_eq!((rto.p50, rto.p99, rto.max), (Some(154.0), Some(70_000.0), Some(70_000.0)));
+        assert_eq!((rto.censored, rto.samples, rto.p99_high), (10, 310, None));
+        assert_eq!(rto.lower_bounds, ["p99", "max"]);
     }
 
     #[test]
@@ -191,6 +260,17 @@ mod tests {
         assert_eq!(summary.phases_ms.detect, None);
         assert_eq!(summarise(&[]).failovers.max, None);
         assert_eq!(summarise(&[]).cpu_seconds, None);
+    }
+
+    #[test]
+    fn the_target_is_the_one_for_the_tail() {
+        let target = |texts: &[&str]| {
+            let parsed: Vec<Expectation> = texts.iter().map(|t| t.parse().unwrap()).collect();
+            recovery_target(parsed.iter())
+        };
+        assert_eq!(target(&["rto.p50 <= 5s", "rto <= 30s", "rto.p99 <= 12s"]), Some(12_000.0));
+        assert_eq!(target(&["rto.max < 30s", "rto.stable.p99 <= 1s"]), Some(30_000.0));
+        assert_eq!(target(&["rto.p50 <= 5s", "rto.max >= 1s"]), None);
     }
 
     #[test]

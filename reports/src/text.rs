@@ -1,6 +1,8 @@
 //! Numbers and names as people read them, and the escaping every output format needs.
 
 use crate::result::RtoSummary;
+use firedrill_checkers::expect::registry::{Unit, find};
+use firedrill_checkers::expect::{Subject, parse};
 use firedrill_checkers::stats::samples_needed;
 
 /// Printed wherever there is no figure. A report never shows 0 for something that was not measured.
@@ -127,13 +129,19 @@ pub fn percent(ratio: f64) -> String {
     }
 }
 
-/// One percentile of a recovery time: its figure, `> 70 s` where it falls on runs that never recovered, or that
+/// One figure of a recovery time by its name: `7.41 s`, `> 70 s` where it falls on runs that never recovered, or that
 /// nothing was measured.
-pub fn percentile(rto: &RtoSummary, value: Option<f64>) -> String {
-    match (value, rto.beyond_ms) {
-        (Some(value), _) => ms(value),
-        (None, Some(beyond)) if rto.samples > 0 => format!("> {}", ms(beyond)),
-        _ => NOT_MEASURED.to_owned(),
+pub fn percentile(rto: &RtoSummary, name: &str) -> String {
+    let value = match name {
+        "p50" => rto.p50,
+        "p90" => rto.p90,
+        "p95" => rto.p95,
+        "p99" => rto.p99,
+        _ => rto.max,
+    };
+    match value {
+        Some(value) if rto.is_lower_bound(name) => format!("> {}", ms(value)),
+        value => ms_or(value),
     }
 }
 
@@ -180,41 +188,27 @@ pub fn anchor(index: usize, name: &str) -> String {
     format!("s{index}-{slug}")
 }
 
-/// The bound of an expectation such as `rto.p99 <= 12s`, in the metric's unit (times in ms).
-pub fn bound(expect: &str) -> Option<f64> {
-    let at = expect.find(['<', '>', '=', '!'])?;
-    let right = expect[at..].trim_start_matches(['<', '>', '=', '!']).trim();
-    let unit_at = right.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '-').unwrap_or(right.len());
-    let number: f64 = right[..unit_at].parse().ok()?;
-    let scale = match right[unit_at..].trim() {
-        "" | "ms" => 1.0,
-        "us" => 0.001,
-        "s" => 1_000.0,
-        "m" | "min" => 60_000.0,
-        "h" => 3_600_000.0,
-        "%" => 0.01,
-        _ => return None,
-    };
-    Some(number * scale)
-}
-
-/// The metric of an expectation: what stands before the operator.
-pub fn metric(expect: &str) -> &str {
-    expect.find(['<', '>', '=', '!']).map_or(expect, |at| &expect[..at]).trim()
-}
-
-/// Whether an expectation bounds a time, so that its figures are milliseconds.
-pub fn is_time(metric: &str) -> bool {
-    let words = ["rto", "ms", "time", "age", "phases", "phase", "unavail", "gap", "staleness"];
-    metric.split(['.', '_']).any(|word| words.contains(&word))
-}
-
-/// A measured value of an expectation, with the unit of its metric.
+/// A value of an expectation's metric in its unit. What is no expectation of this program is shown as a number.
 pub fn measured(expect: &str, value: Option<f64>) -> String {
-    match value.filter(|v| v.is_finite()) {
-        None => NOT_MEASURED.to_owned(),
-        Some(value) if is_time(metric(expect)) => ms(value),
-        Some(value) => number(value),
+    let unit = parse(expect).ok().and_then(|e| match e.subject {
+        Subject::Known(metric) => Some(metric.0.unit),
+        Subject::Extra(_) => None,
+    });
+    in_unit(unit.unwrap_or(Unit::Count), value)
+}
+
+/// A value of a metric of the registry, by its name.
+pub fn of_metric(name: &str, value: f64) -> String {
+    in_unit(find(name).map_or(Unit::Count, |metric| metric.unit), Some(value))
+}
+
+fn in_unit(unit: Unit, value: Option<f64>) -> String {
+    match (unit, value.filter(|v| v.is_finite())) {
+        (_, None) => NOT_MEASURED.to_owned(),
+        (Unit::Time, Some(value)) => ms(value),
+        (Unit::Bytes, Some(value)) if value >= 0.0 => bytes(value.round() as u64),
+        (Unit::Flag, Some(value)) => if value == 1.0 { "yes" } else { "no" }.to_owned(),
+        (Unit::Count | Unit::Bytes, Some(value)) => number(value),
     }
 }
 
@@ -267,10 +261,10 @@ mod tests {
 
     #[test]
     fn a_censored_percentile_is_larger_than_the_time_watched() {
-        let rto =
-            RtoSummary { samples: 20, censored: 20, beyond_ms: Some(70_000.0), ..RtoSummary::default() };
-        assert_eq!(percentile(&rto, None), "> 70.0 s");
-        assert_eq!(percentile(&RtoSummary::default(), None), NOT_MEASURED);
+        let lower_bounds = vec!["p99".to_owned()];
+        let rto = RtoSummary { p99: Some(70_000.0), lower_bounds, ..RtoSummary::default() };
+        assert_eq!(percentile(&rto, "p99"), "> 70.0 s");
+        assert_eq!(percentile(&rto, "p50"), NOT_MEASURED);
     }
 
     #[test]
@@ -280,11 +274,11 @@ mod tests {
     }
 
     #[test]
-    fn bounds_are_read_in_the_unit_of_the_metric() {
-        assert_eq!(bound("rto.p99 <= 12s"), Some(12_000.0));
-        assert_eq!(bound("split_brain.ms<1500ms"), Some(1_500.0));
-        assert_eq!(bound("rpo.writes == 0"), Some(0.0));
-        assert_eq!(bound("linearizable"), None);
-        assert_eq!(metric("rto.p99 <= 12s"), "rto.p99");
+    fn values_are_shown_in_the_unit_of_their_metric() {
+        assert_eq!(measured("rto.p99 <= 12s", Some(7_412.0)), "7.41 s");
+        assert_eq!(measured("split_brain.grade <= 1", Some(3.0)), "3");
+        assert_eq!(measured("linearizable", Some(0.0)), "no");
+        assert_eq!(measured("rto.p99 <= 12s", None), NOT_MEASURED);
+        assert_eq!(of_metric("rpo.bytes", 64.0), "64 B");
     }
 }

@@ -1,32 +1,19 @@
 //! The comparison with a baseline: what flipped, what shifted, and the rule that tells a shift from noise.
 
 use super::{cell, figure, number_cell, table};
-use crate::compare::{Change, Comparison, ScenarioComparison, seed_list};
+use crate::compare::{Change, Comparison, ScenarioComparison};
 use crate::headline::Mood;
 use crate::svg::pairs::pairs;
-use crate::text::{count, escape};
+use crate::text::{count, escape, plural};
 
 /// Strips drawn; the table holds every metric.
 const STRIPS_MAX: usize = 12;
 
-/// The section; flipped seeds come first.
+/// The section; its sentences name flipped seeds first.
 pub fn compared(comparison: &Comparison) -> String {
     let mut out = format!("<section><h2>Against the baseline: {}</h2>\n", comparison.verdict.phrase());
     out.push_str(&format!("<p class=\"soft small\">{}</p>\n", escape(Comparison::RULE)));
     comparison.lines().iter().for_each(|line| out.push_str(&format!("<p>{}</p>\n", escape(line))));
-    for scenario in &comparison.scenarios {
-        for (seeds, what) in
-            [(&scenario.newly_failing, "Newly failing"), (&scenario.newly_passing, "Newly passing")]
-        {
-            if !seeds.is_empty() {
-                out.push_str(&format!(
-                    "<p>{what} in {}: {}.</p>\n",
-                    escape(&scenario.name),
-                    seed_list(seeds)
-                ));
-            }
-        }
-    }
     let headings = [
         "scenario",
         "metric",
@@ -38,7 +25,13 @@ pub fn compared(comparison: &Comparison) -> String {
         "#now p50",
         "#median difference (95 %)",
     ];
-    out.push_str(&table(&headings, comparison.scenarios.iter().flat_map(rows)));
+    let rows: Vec<String> = comparison.scenarios.iter().flat_map(rows).collect();
+    let metrics: usize = comparison.scenarios.iter().map(|s| s.metrics.len()).sum();
+    if !rows.is_empty() {
+        out.push_str(&table(&headings, rows.iter().cloned()));
+    }
+    let same = plural((metrics - rows.len()) as u64, "other figure");
+    out.push_str(&format!("<p class=\"soft small\">{same} compared, without a changed pair.</p>\n"));
     out.push_str(&strips(comparison));
     out.push_str("</section>\n");
     out
@@ -67,7 +60,7 @@ fn rows(scenario: &ScenarioComparison) -> Vec<String> {
         ]
         .concat()
     };
-    scenario.metrics.iter().map(row).collect()
+    scenario.metrics.iter().filter(|m| m.worse + m.better > 0).map(row).collect()
 }
 
 fn strips(comparison: &Comparison) -> String {

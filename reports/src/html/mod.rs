@@ -4,6 +4,7 @@
 //! loss, split-brain, failures, and its worst run as swimlanes and as a story.
 
 mod compared;
+mod figures;
 mod overview;
 mod scenario;
 

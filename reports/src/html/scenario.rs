@@ -1,18 +1,20 @@
 //! One scenario for the engineer: what it is, what it promised, how the runs spread, what was lost, and the worst run.
 
 use super::overview::{badge, class, sign};
-use super::{cell, figure, number_cell, table};
+use super::{cell, figure, figures, number_cell, table};
 use crate::headline::{Mood, longest_phase};
 use crate::result::{
-    ExpectationResult, Judgement, RunLine, ScenarioResult, ScenarioSummary, StoredRun, Verdict,
+    ExpectationResult, RunLine, ScenarioResult, ScenarioSummary, StoredRun, Verdict, judgement_word,
 };
 use crate::story::story;
 use crate::summarise::recovery_times;
 use crate::svg::{causes, distribution, phases, swimlanes};
 use crate::text::{
-    anchor, bound, bytes, count, count_or, escape, measured, metric, ms, ms_or, number, percent, percentile,
+    anchor, bytes, count, count_or, escape, measured, ms, ms_or, number, percent, percentile,
     percentile_label, plural,
 };
+use firedrill_checkers::expect::{Operator, Verdict as Judgement, parse};
+use firedrill_checkers::measure::Linearizability;
 use firedrill_checkers::stats::Rate;
 
 /// Failing seeds listed with their replay commands.
@@ -40,9 +42,11 @@ pub fn scenario(index: usize, result: &ScenarioResult) -> String {
         recovery(index, result),
         loss(index, s),
         split_brain(s),
-        consistency(s),
+        consistency(result),
         failures(s),
         drawn(index, result),
+        figures::quality(s),
+        figures::all(result),
         evidence(s),
     ] {
         out.push_str(&part);
@@ -74,14 +78,14 @@ fn expectations(s: &ScenarioSummary) -> String {
     let rows = s.expectations.iter().map(|e| {
         let mood = match e.verdict {
             Judgement::Ok => Mood::Good,
-            Judgement::Failed => Mood::Bad,
-            Judgement::Unknown => Mood::Unsure,
+            Judgement::Broken => Mood::Bad,
+            Judgement::Inconclusive => Mood::Unsure,
         };
-        let note = e.note.as_deref().map_or(String::new(), |note| format!(" ({note})"));
+        let above = if e.censored { "> " } else { "" };
         [
             format!("<td><code>{}</code></td>", escape(&e.expect)),
-            format!("<td class=\"{}\">{} {}</td>", class(mood), sign(mood), e.verdict.word()),
-            number_cell(&(measured(&e.expect, e.measured) + &note)),
+            format!("<td class=\"{}\">{} {}</td>", class(mood), sign(mood), judgement_word(e.verdict)),
+            number_cell(&format!("{above}{}", measured(&e.expect, e.measured))),
             number_cell(&margin(e)),
         ]
         .concat()
@@ -91,20 +95,23 @@ fn expectations(s: &ScenarioSummary) -> String {
 
 /// How far the measured value is from its bound, on the good side or the bad one.
 fn margin(e: &ExpectationResult) -> String {
-    let (Some(bound), Some(value)) = (e.bound.or_else(|| bound(&e.expect)), e.measured) else {
+    let (Ok(parsed), Some(bound), Some(value)) = (parse(&e.expect), e.bound, e.measured) else {
         return "–".to_owned();
     };
-    let at_most = e.expect[metric(&e.expect).len()..].trim_start().starts_with('<');
-    let at_least = e.expect[metric(&e.expect).len()..].trim_start().starts_with('>');
-    let room = match (at_most, at_least) {
-        (true, _) => bound - value,
-        (_, true) => value - bound,
-        _ if value == bound => return "exact".to_owned(),
-        _ => -(value - bound).abs(),
+    let room = match parsed.operator {
+        Operator::AtMost | Operator::Below => bound - value,
+        Operator::AtLeast | Operator::Above => value - bound,
+        Operator::Equal if value == bound => return "exact".to_owned(),
+        Operator::Equal | Operator::Unequal => -(value - bound).abs(),
     };
     let part =
         if bound.abs() > 0.0 { format!(" ({})", percent(room.abs() / bound.abs())) } else { String::new() };
-    let word = if room < 0.0 { "over" } else { "left" };
+    let word = match (parsed.operator, room < 0.0) {
+        (_, false) => "left",
+        (Operator::AtLeast | Operator::Above, true) => "short",
+        (Operator::Equal | Operator::Unequal, true) => "off",
+        (Operator::AtMost | Operator::Below, true) => "over",
+    };
     format!("{} {word}{part}", measured(&e.expect, Some(room.abs())))
 }
 
@@ -113,9 +120,9 @@ fn margin(e: &ExpectationResult) -> String {
 fn recovery(index: usize, result: &ScenarioResult) -> String {
     let s = &result.summary;
     let rto = &s.rto_ms;
-    let mut out = "<h3>How long clients were out</h3>\n".to_owned();
+    let mut out = "<div class=\"pair\"><div><h3>How long clients were out</h3>\n".to_owned();
     if rto.samples == 0 {
-        return out + "<p class=\"soft\">Recovery time was not measured in any run.</p>\n";
+        return out + "<p class=\"soft\">Recovery time was not measured in any run.</p></div></div>\n";
     }
     let times = recovery_times(result.lines.iter().filter(|l| !l.inert).map(|l| &l.measurement));
     let p99_range = match (rto.p99_low, rto.p99_high) {
@@ -126,10 +133,10 @@ fn recovery(index: usize, result: &ScenarioResult) -> String {
     let words = format!(
         "{}: p50 {}, {} {}, maximum {}.{p99_range}",
         plural(rto.samples, "run"),
-        percentile(rto, rto.p50),
+        percentile(rto, "p50"),
         percentile_label(99, rto.samples),
-        percentile(rto, rto.p99),
-        percentile(rto, rto.max)
+        percentile(rto, "p99"),
+        percentile(rto, "max")
     );
     if times.is_empty() {
         out.push_str(&format!("<p>{}</p>\n", escape(&words)));
@@ -137,8 +144,11 @@ fn recovery(index: usize, result: &ScenarioResult) -> String {
         let svg = distribution::distribution(&format!("d{index}"), &s.name, &times, rto.target);
         out.push_str(&figure("medium", &svg, &words));
     }
+    out.push_str("</div><div>");
     out.push_str(&phase_bars(index, s));
+    out.push_str("</div></div>\n");
     out.push_str(&slowest(result));
+    out.push_str(&figures::budget(rto));
     out
 }
 
@@ -256,8 +266,8 @@ fn split_brain(s: &ScenarioSummary) -> String {
     out
 }
 
-fn consistency(s: &ScenarioSummary) -> String {
-    let l = &s.linearizable;
+fn consistency(result: &ScenarioResult) -> String {
+    let l = &result.summary.linearizable;
     if l.holds + l.violated + l.unknown == 0 {
         return String::new();
     }
@@ -266,9 +276,16 @@ fn consistency(s: &ScenarioSummary) -> String {
         (0, _) => Mood::Unsure,
         _ => Mood::Bad,
     };
+    let example = result.lines.iter().find_map(|line| match &line.measurement.linearizable {
+        Linearizability::Violated { key, why } => Some((line.seed, key, why)),
+        Linearizability::Holds | Linearizability::Unknown { .. } | Linearizability::NotChecked => None,
+    });
+    let example = example.map_or(String::new(), |(seed, key, why)| {
+        format!("<p>First: seed {seed}, key <code>{}</code>: {}</p>\n", escape(key), escape(why))
+    });
     format!(
         "<h3>Linearizable</h3>\n<p><span class=\"{}\">{}</span> holds in {}, violated in {}, unknown (budget spent) in \
-         {}.</p>\n",
+         {}.</p>\n{example}",
         class(mood),
         sign(mood),
         plural(l.holds, "run"),
@@ -350,9 +367,9 @@ const LEGEND: &str = concat!(
     "<span><svg aria-hidden=\"true\"><rect class=\"hatch-paused\" width=\"20\" height=\"14\"/></svg>paused</span>",
     "<span><svg aria-hidden=\"true\"><rect class=\"hatch-cut\" width=\"20\" height=\"14\"/></svg>cut off</span>",
     "<span><svg aria-hidden=\"true\"><rect class=\"hatch-conflict\" width=\"20\" height=\"14\"/></svg>two writable primaries</span>",
-    "<span><svg aria-hidden=\"true\"><rect class=\"tick-ok\" width=\"20\" height=\"4\"/></svg>upper row: ok</span>",
-    "<span><svg aria-hidden=\"true\"><rect class=\"tick-unknown\" y=\"5\" width=\"20\" height=\"4\"/></svg>middle row: unknown</span>",
-    "<span><svg aria-hidden=\"true\"><rect class=\"tick-fail\" y=\"10\" width=\"20\" height=\"4\"/></svg>lower row: failed</span>",
+    "<span><svg aria-hidden=\"true\"><path class=\"tick-ok\" d=\"M0 2h20\"/></svg>upper row: ok</span>",
+    "<span><svg aria-hidden=\"true\"><path class=\"tick-unknown\" d=\"M0 7h20\"/></svg>middle row: unknown</span>",
+    "<span><svg aria-hidden=\"true\"><path class=\"tick-fail\" d=\"M0 12h20\"/></svg>lower row: failed</span>",
     "</div>\n"
 );
 
@@ -371,8 +388,6 @@ fn evidence(s: &ScenarioSummary) -> String {
         ("faults injected", count(s.faults.injected)),
         ("faults with a proven effect", count(s.faults.effective)),
         ("failovers a run", failovers),
-        ("false failovers", count(s.failovers.false_failovers)),
-        ("missed failovers", count(s.failovers.missed)),
         ("never recovered", count(s.rto_ms.censored)),
         ("simulated", format!("{} s", number(s.sim_seconds.round()))),
         ("scenario file", s.path.clone()),

@@ -6,8 +6,8 @@ use crate::hgrm::histogram_of;
 use crate::text::{count, ms, percentile_label, plural};
 use firedrill_checkers::stats::{Distribution, Sample};
 
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 270.0;
+const WIDTH: f64 = 560.0;
+const HEIGHT: f64 = 250.0;
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 22.0;

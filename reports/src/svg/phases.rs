@@ -4,9 +4,9 @@ use super::{Drawing, Scale, round_ticks};
 use crate::result::PhasesSummary;
 use crate::text::{ms, ms_or, percent, percentile_label};
 
-const WIDTH: f64 = 720.0;
-const LEFT: f64 = 90.0;
-const RIGHT: f64 = 190.0;
+const WIDTH: f64 = 560.0;
+const LEFT: f64 = 62.0;
+const RIGHT: f64 = 168.0;
 const ROW: f64 = 34.0;
 const TOP: f64 = 8.0;
 const BOTTOM: f64 = 26.0;
@@ -15,7 +15,7 @@ const BOTTOM: f64 = 26.0;
 pub fn phases(id: &str, name: &str, phases: &PhasesSummary, samples: u64) -> String {
     let rows = phases.named();
     let highest = rows.iter().filter_map(|(_, _, p)| p.and_then(|p| p.p99)).fold(0.0, f64::max);
-    let ticks = round_ticks(highest, 5);
+    let ticks = round_ticks(highest, 4);
     let scale = Scale::new((0.0, ticks.last().copied().unwrap_or(1.0)), (LEFT, WIDTH - RIGHT));
     let height = TOP + BOTTOM + ROW * rows.len() as f64;
     let title = format!("Phases of recovery of {name}");

@@ -9,7 +9,7 @@ use crate::lanes::{
 use crate::result::StoredRun;
 use crate::text::{clock, count, ms};
 use firedrill_checkers::measure::{Measurement, Phases};
-use firedrill_checkers::record::{NodeClass, Records, SimTime};
+use firedrill_checkers::record::{NodeClass, Records, Shard, SimTime};
 use std::collections::{BTreeMap, BTreeSet};
 
 const WIDTH: f64 = 1000.0;
@@ -75,8 +75,10 @@ fn window(run: &StoredRun, drawn: &Lanes) -> Window {
 }
 
 fn around(first: SimTime, last: SimTime, end: SimTime) -> Window {
-    let margin = (last.0.saturating_sub(first.0) / 8).max(1_000_000);
-    (SimTime(first.0.saturating_sub(margin)), SimTime((last.0 + margin).min(end.0.max(first.0 + 1))))
+    // More room after than before: labels stand to the right of their moment.
+    let length = last.0.saturating_sub(first.0);
+    let (before, after) = ((length / 10).max(1_000_000), (length / 5).max(1_000_000));
+    (SimTime(first.0.saturating_sub(before)), SimTime((last.0 + after).min(end.0.max(first.0 + 1))))
 }
 
 /// The outage from its fault to its end, where it takes less than 60 % of the whole picture.
@@ -102,28 +104,32 @@ fn picture(id: &str, scenario: &str, run: &StoredRun, drawn: &Lanes, window: Win
         window,
         run,
         y: 4.0,
-        below: Vec::new(),
         caption: vec![format!("Shown: {} to {} of {}.", clock(window.0), clock(window.1), clock(drawn.end))],
     };
     p.faults();
     p.phases(drawn);
     let marks = p.mark_labels(drawn);
-    let top = p.y;
-    let data = p.node_lanes(drawn);
-    p.conflicts(drawn, data);
+    p.node_lanes(drawn);
     p.client_lanes(drawn);
-    p.lines(&marks, top);
+    p.markers(&marks);
     p.axis();
     let caption = p.caption.join(" ");
     p.drawing.set_height(p.y);
     Picture { svg: p.drawing.finish(), caption }
 }
 
-/// A vertical marker: where, how it is drawn, and where its label ends.
+/// A vertical marker with its label. Both are drawn last, labels over lines.
 struct Marker {
     x: f64,
     class: &'static str,
-    label_y: f64,
+    label: Label,
+}
+
+struct Label {
+    words: String,
+    class: String,
+    x: f64,
+    y: f64,
 }
 
 struct Painter<'a> {
@@ -133,8 +139,6 @@ struct Painter<'a> {
     run: &'a StoredRun,
     /// How far down the picture is painted.
     y: f64,
-    /// Lanes of data nodes: their place, for what is drawn across them.
-    below: Vec<(f64, f64)>,
     caption: Vec<String>,
 }
 
@@ -212,7 +216,13 @@ impl Painter<'_> {
             }
             from = step;
         }
-        self.drawing.describe(&format!("The {words}."));
+        let parts: Vec<String> = named(&self.run.measurement)
+            .iter()
+            .map(|(name, length)| format!("{name} {}", ms(*length)))
+            .collect();
+        let sum = if parts.is_empty() { String::new() } else { format!(" = {}", parts.join(" + ")) };
+        self.drawing.describe(&format!("The {words}{sum}."));
+        self.caption.push(format!("The {words}{sum}."));
         self.y += 20.0;
     }
 
@@ -229,25 +239,25 @@ impl Painter<'_> {
         }
         labels.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut rows: Vec<f64> = Vec::new();
+        let (mut row, mut deepest) = (0, 0);
         let mut out = Vec::new();
         for (x, words, class) in labels {
             let wide = (words.chars().count() as f64 + 1.0) * CHAR_WIDTH;
-            let start = (x + 3.0).min(WIDTH - RIGHT - wide);
-            let row = rows.iter().position(|free| *free <= start).unwrap_or(rows.len());
-            match rows.get_mut(row) {
-                Some(free) => *free = start + wide,
-                None => rows.push(start + wide),
-            }
+            // A marker runs down through the rows below its own, so a row is used again only right of all labels.
+            row = if rows.iter().all(|end| *end < x) { 0 } else { row + 1 };
+            rows.truncate(row);
+            rows.push(x + 3.0 + wide);
+            deepest = deepest.max(row + 1);
             let label_y = self.y + 11.0 + LABEL_ROW * row as f64;
-            self.drawing.text(
-                if class == "mark-bad" { "bad-label" } else { "mark-label" },
-                start,
-                label_y,
-                &words,
-            );
-            out.push(Marker { x, class, label_y: label_y - 9.0 });
+            let (kind, at) = match x + 3.0 + wide > WIDTH - RIGHT {
+                true => (" end", x - 3.0),
+                false => ("", x + 3.0),
+            };
+            let name = if class == "mark-bad" { "bad-label" } else { "mark-label" };
+            let label = Label { words, class: format!("{name} halo{kind}"), x: at, y: label_y };
+            out.push(Marker { x, class, label });
         }
-        self.y += LABEL_ROW * rows.len() as f64 + 4.0;
+        self.y += LABEL_ROW * deepest as f64 + 4.0;
         out
     }
 
@@ -267,23 +277,30 @@ impl Painter<'_> {
         first.iter().take(MARKS_MAX).map(label).collect()
     }
 
-    /// Draws the lanes of nodes; returns the place of the data nodes among them, from top to bottom.
-    fn node_lanes(&mut self, drawn: &Lanes) -> Option<(f64, f64)> {
+    fn node_lanes(&mut self, drawn: &Lanes) {
         let nodes: Vec<&Lane> = drawn.lanes.iter().filter(|lane| !is_client(lane)).collect();
         if nodes.len() > NODE_LANES_MAX {
             self.caption.push(format!("{} more nodes have no lane.", nodes.len() - NODE_LANES_MAX));
         }
+        let mut labels = Vec::new();
         for lane in nodes.iter().take(NODE_LANES_MAX) {
-            if lane.class == NodeClass::Data {
-                self.below.push((self.y, self.y + LANE));
+            let before = labels.len();
+            self.node_lane(lane, &drawn.conflicts, &mut labels);
+            if labels.len() > before {
+                self.drawing.describe(&format!("{} is one of two writable primaries.", lane.name));
             }
-            self.node_lane(lane);
             self.y += LANE + GAP;
         }
-        Some((self.below.first()?.0, self.below.last()?.1))
+        self.conflict_labels(&labels);
     }
 
-    fn node_lane(&mut self, lane: &Lane) {
+    /// Draws one lane; adds the conflicts it takes part in, as (their place, their words), to `labels`.
+    fn node_lane(
+        &mut self,
+        lane: &Lane,
+        conflicts: &[Interval<Shard>],
+        labels: &mut Vec<(f64, f64, String)>,
+    ) {
         let y = self.y;
         self.drawing.text("label end", LEFT - 8.0, y + 16.0, &fit(&lane.name, LEFT - 10.0));
         self.drawing.rect("lane", LEFT, y, WIDTH - RIGHT - LEFT, LANE);
@@ -298,9 +315,6 @@ impl Painter<'_> {
                 clock(role.until)
             );
             self.drawing.rect_titled(&format!("role-{letter}"), (x, y), (width, LANE), &title);
-            if width > 10.0 {
-                self.drawing.text(&format!("letter on-{letter}"), x + 5.0, y + 16.0, &letter.to_string());
-            }
         }
         for writable in &lane.writable {
             if let Some((x, width)) = self.part(writable) {
@@ -313,27 +327,65 @@ impl Painter<'_> {
             let title =
                 format!("{} {word} from {} to {}", lane.name, clock(absence.from), clock(absence.until));
             self.drawing.rect_titled(hatch(absence.what), (x, y), (width, LANE), &title);
-            let wide = (word.chars().count() as f64 + 1.0) * CHAR_WIDTH;
+            let wide = (word.chars().count() as f64 + 1.0) * CHAR_WIDTH + 6.0;
             if width > wide + 24.0 {
                 self.drawing.rect("plate", x + 20.0, y + 4.0, wide, 15.0);
                 self.drawing.text("absence-label", x + 23.0, y + 15.0, word);
             }
         }
+        self.conflicts(lane, conflicts, labels);
+        self.letters(lane);
     }
 
-    fn conflicts(&mut self, drawn: &Lanes, data: Option<(f64, f64)>) {
-        let Some((top, bottom)) = data else { return };
-        for conflict in &drawn.conflicts {
-            let Some((x, width)) = self.part(conflict) else { continue };
+    /// Letters come last, so that no hatching hides them.
+    fn letters(&mut self, lane: &Lane) {
+        for role in &lane.roles {
+            let Some((x, width)) = self.part(role) else { continue };
+            let letter = role_letter(role.what);
+            if width > 10.0 {
+                self.drawing.text(
+                    &format!("letter on-{letter}"),
+                    x + 5.0,
+                    self.y + 16.0,
+                    &letter.to_string(),
+                );
+            }
+        }
+    }
+
+    /// Hatches the lane where it is one of two writable primaries of its shard.
+    fn conflicts(
+        &mut self,
+        lane: &Lane,
+        conflicts: &[Interval<Shard>],
+        labels: &mut Vec<(f64, f64, String)>,
+    ) {
+        for conflict in conflicts {
+            let own = |w: &&Interval<Shard>| {
+                w.what == conflict.what && w.from < conflict.until && w.until > conflict.from
+            };
+            let (Some((x, width)), Some(_)) = (self.part(conflict), lane.writable.iter().find(own)) else {
+                continue;
+            };
             let length = ms((conflict.until.0 - conflict.from.0) as f64 / 1_000.0);
             let words = format!("two writable primaries for {length}");
-            self.drawing.rect_titled("hatch-conflict", (x, top - 2.0), (width, bottom - top + 4.0), &words);
-            let wide = (words.chars().count() as f64 + 1.0) * CHAR_WIDTH;
+            self.drawing.rect_titled("hatch-conflict", (x, self.y - 1.0), (width, LANE + 2.0), &words);
+            labels.push((x, self.y + LANE, words));
+        }
+    }
+
+    /// Under the first lane of each conflict, above whatever is there; as many as do not collide.
+    fn conflict_labels(&mut self, labels: &[(f64, f64, String)]) {
+        let mut free = 0.0;
+        let first = labels.first().map_or(0.0, |(_, y, _)| *y);
+        for (x, y, words) in labels.iter().filter(|(_, y, _)| *y == first) {
+            let wide = (words.chars().count() as f64 + 1.0) * CHAR_WIDTH + 6.0;
             let at = x.min(WIDTH - RIGHT - wide);
-            // Between the first two data lanes, where it hides no letter.
-            self.drawing.rect("plate", at, top + LANE - 4.0, wide, 15.0);
-            self.drawing.text("bad-label", at + 3.0, top + LANE + 7.0, &words);
-            self.drawing.describe(&format!("From {}: {words}.", clock(conflict.from)));
+            if at >= free {
+                self.drawing.rect("plate", at, y - 4.0, wide, 15.0);
+                self.drawing.text("bad-label", at + 3.0, y + 7.0, words);
+                free = at + wide;
+            }
         }
     }
 
@@ -394,18 +446,20 @@ impl Painter<'_> {
         }
         for (seen, columns) in columns {
             let (class, row) = match seen {
-                Seen::Ok => ("tick-ok", 2.0),
-                Seen::Unknown => ("tick-unknown", 9.0),
-                Seen::Fail => ("tick-fail", 16.0),
+                Seen::Ok => ("tick-ok", 5.0),
+                Seen::Unknown => ("tick-unknown", 12.0),
+                Seen::Fail => ("tick-fail", 19.0),
             };
             self.drawing.path(class, &ticks_path(&columns, y + row, pixel));
         }
     }
 
-    fn lines(&mut self, markers: &[Marker], top: f64) {
-        let bottom = self.y;
+    fn markers(&mut self, markers: &[Marker]) {
         for marker in markers {
-            self.drawing.line(marker.class, (marker.x, marker.label_y.min(top)), (marker.x, bottom));
+            self.drawing.line(marker.class, (marker.x, marker.label.y - 9.0), (marker.x, self.y));
+        }
+        for Label { words, class, x, y } in markers.iter().map(|marker| &marker.label) {
+            self.drawing.text(class, *x, *y, words);
         }
     }
 
@@ -430,9 +484,10 @@ impl Painter<'_> {
     }
 }
 
-/// Rows of ticks; neighbours join into one bar, so that a steady load costs a few bytes.
+/// A row of ticks as one thick line with gaps; neighbours join, so that a steady load costs a few bytes.
 fn ticks_path(columns: &[i64], y: f64, pixel: i64) -> String {
     let mut out = String::new();
+    let mut pen = None;
     let mut at = 0;
     while let Some(first) = columns.get(at) {
         let mut last = *first;
@@ -441,8 +496,12 @@ fn ticks_path(columns: &[i64], y: f64, pixel: i64) -> String {
             at += 1;
         }
         at += 1;
-        let width = last - first + pixel;
-        out.push_str(&format!("M{first} {}h{width}v6h-{width}z", unit(y)));
+        match pen {
+            None => out.push_str(&format!("M{first} {}", unit(y))),
+            Some(pen) => out.push_str(&format!("m{} 0", first - pen)),
+        }
+        out.push_str(&format!("h{}", last - first + pixel));
+        pen = Some(last + pixel);
     }
     out
 }
@@ -544,6 +603,6 @@ mod tests {
 
     #[test]
     fn neighbouring_ticks_join() {
-        assert_eq!(ticks_path(&[10, 11, 12, 20], 1.0, 1), "M10 1h3v6h-3zM20 1h1v6h-1z");
+        assert_eq!(ticks_path(&[10, 11, 12, 20], 1.0, 1), "M10 1h3m7 0h1");
     }
 }

@@ -2,13 +2,13 @@
 
 use super::{Job, replay_command};
 use crate::run;
-use firedrill_checkers::expect::{self, Aggregation, ExitClass, Expectation};
+use firedrill_checkers::expect::{self, Aggregation, Expectation};
 use firedrill_checkers::measure::{Linearizability, Measurement};
 use firedrill_reports::result::{
     ExpectationResult, FailureLine, Judgement, RunExpectation, RunLine, ScenarioResult, ScenarioSummary,
     Seed, Verdict,
 };
-use firedrill_reports::summarise::summarise;
+use firedrill_reports::summarise::{recovery_target, summarise};
 
 /// Failing seeds listed in a summary; the rest is counted.
 const FAILURES_LISTED: usize = 50;
@@ -28,7 +28,7 @@ pub fn line_of(job: &Job, seed: u64) -> RunLine {
         inert: measurement.faults_effective < measurement.faults,
         failures: expectations
             .iter()
-            .filter(|expectation| expectation.verdict == Judgement::Failed)
+            .filter(|expectation| expectation.verdict == Judgement::Broken)
             .map(|expectation| expectation.expect.clone())
             .collect(),
         expectations,
@@ -50,7 +50,7 @@ fn expectations_of_a_run(job: &Job, measurement: &Measurement) -> Vec<RunExpecta
             continue;
         }
         let judged = expectation.judge(std::slice::from_ref(measurement));
-        let verdict = judgement(judged.verdict);
+        let verdict = judged.verdict;
         if verdict != Judgement::Ok {
             verdicts.push(RunExpectation { expect: expectation.text, verdict });
         }
@@ -60,14 +60,6 @@ fn expectations_of_a_run(job: &Job, measurement: &Measurement) -> Vec<RunExpecta
 
 fn parsed(texts: &[String]) -> Vec<Expectation> {
     texts.iter().filter_map(|text| expect::parse(text).ok()).collect()
-}
-
-fn judgement(verdict: expect::Verdict) -> Judgement {
-    match verdict {
-        expect::Verdict::Ok => Judgement::Ok,
-        expect::Verdict::Broken => Judgement::Failed,
-        expect::Verdict::Inconclusive => Judgement::Unknown,
-    }
 }
 
 /// The verdict over all runs of a scenario.
@@ -84,29 +76,18 @@ pub fn judge(job: &Job, lines: Vec<RunLine>) -> ScenarioResult {
         tags: scenario.tags.clone(),
         ..summarise(&lines)
     };
-    summary.rto_ms.target =
-        scenario.targets.and_then(|targets| targets.rto).map(|rto| rto.0.as_secs_f64() * 1e3);
+    let target = scenario.targets.and_then(|targets| targets.rto).map(|rto| rto.0.as_secs_f64() * 1e3);
+    summary.rto_ms.target = target.or_else(|| recovery_target(parsed(&scenario.expect).iter()));
     let mut verdict = Verdict::Ok;
     let mut worst_seeds = Vec::new();
     for expectation in parsed(&scenario.expect) {
         let judged = expectation.judge(&measurements);
-        verdict = verdict.worst(match judged.class {
-            Some(ExitClass::Safety) => Verdict::Safety,
-            Some(ExitClass::Target) => Verdict::TargetMissed,
-            Some(ExitClass::NoProgress) => Verdict::Stuck,
-            None if judged.verdict == expect::Verdict::Inconclusive => Verdict::Inconclusive,
-            None => Verdict::Ok,
-        });
         if let (true, Some(worst)) = (judged.class.is_some(), judged.worst_run) {
             worst_seeds.push((lines[worst].seed, expectation.text.clone()));
         }
-        summary.expectations.push(ExpectationResult {
-            expect: expectation.text.clone(),
-            verdict: judgement(judged.verdict),
-            measured: judged.measured,
-            bound: Some(expectation.bound),
-            note: Some(judged.text),
-        });
+        let result = ExpectationResult::of(&expectation, &judged);
+        verdict = verdict.worst(result.asks_for());
+        summary.expectations.push(result);
     }
     verdict = verdict.worst(evidence(job, &lines, &mut summary.notes));
     summary.failures = failures(scenario.name.as_str(), &lines, &worst_seeds);

@@ -60,7 +60,7 @@ fn tell(cli: &Cli, args: &Args, job: &Job, seed: u64) -> Result<TraceHash, Failu
     }
     let line = line_of(job, seed);
     for expectation in &line.expectations {
-        let word = if expectation.verdict == Judgement::Failed { "BROKEN" } else { "unknown" };
+        let word = if expectation.verdict == Judgement::Broken { "BROKEN" } else { "unknown" };
         println!("{word}  {}", expectation.expect);
     }
     if let Some(path) = &args.capsule {
