@@ -7,6 +7,7 @@
 extern crate alloc;
 
 pub mod agent;
+pub mod cluster;
 pub mod contract;
 pub mod graph;
 pub mod memgraph;

@@ -2,6 +2,7 @@
 //! processes) and one variant of [`SystemConfig`] with its arm in [`SystemConfig::visit`].
 
 mod agent;
+mod cluster;
 mod layout;
 mod raft;
 mod sentinel;
@@ -47,6 +48,8 @@ pub trait SystemUnderTest {
 pub enum SystemConfig {
     /// A replicated graph whose primary holds a lease.
     Agent(agent::Config),
+    /// A Redis or Valkey cluster.
+    Cluster(cluster::Config),
     /// A small replicated store on Raft.
     Raft(raft::Config),
     /// A replicated Redis under sentinels.
@@ -66,6 +69,7 @@ impl SystemConfig {
     pub fn name(&self) -> &'static str {
         match self {
             SystemConfig::Agent(_) => "agent",
+            SystemConfig::Cluster(_) => "cluster",
             SystemConfig::Raft(_) => "raft",
             SystemConfig::Sentinel(_) => "sentinel",
         }
@@ -75,6 +79,7 @@ impl SystemConfig {
     pub fn visit<V: Visit>(&self, visitor: V) -> V::Out {
         match self {
             SystemConfig::Agent(system) => visitor.visit(system),
+            SystemConfig::Cluster(system) => visitor.visit(system),
             SystemConfig::Raft(system) => visitor.visit(system),
             SystemConfig::Sentinel(system) => visitor.visit(system),
         }

@@ -183,7 +183,8 @@ impl Server {
     /// A primary says PING in the stream, unless it is paused for a hand-over whose end is an equality of offsets.
     fn ping_replicas<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>) {
         let due = cx.now().since(self.last_ping_at) >= self.settings.repl_ping_period;
-        if !due || !self.is_primary() || self.replicas.is_empty() || self.hand_over.is_some() {
+        let held = self.hold_pings || self.hand_over.is_some();
+        if !due || !self.is_primary() || self.replicas.is_empty() || held {
             return;
         }
         self.last_ping_at = cx.now();

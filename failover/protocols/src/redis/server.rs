@@ -106,6 +106,10 @@ pub struct Server {
     pub(super) hand_over: Option<super::hand_over::HandOver>,
     /// SELECT must be sent before the next write in the stream.
     pub(super) select_due: bool,
+    /// Something outside this server forbids writes (a cluster out of service): they are announced as refused.
+    pub barred: bool,
+    /// No PING may enter the stream: somebody waits for an exact offset.
+    pub hold_pings: bool,
     pub(super) last_ping_at: LocalTime,
     pub(super) dirty: bool,
     pub(super) saved_at: LocalTime,
@@ -133,6 +137,8 @@ impl Server {
             paused_until: None,
             hand_over: None,
             select_due: true,
+            barred: false,
+            hold_pings: false,
             last_ping_at: LocalTime::default(),
             dirty: false,
             saved_at: LocalTime::default(),
@@ -751,8 +757,8 @@ impl Server {
             (false, true) => Role::Primary,
             (false, false) => Role::Replica,
         };
-        let writable =
-            role == Role::Primary && self.paused_until.is_none() && self.refuses_writes().is_none();
+        let free = !self.barred && self.paused_until.is_none();
+        let writable = role == Role::Primary && free && self.refuses_writes().is_none();
         let before = self.announced.replace((role, writable));
         if before.is_none_or(|(old, _)| old != role) {
             cx.observe_shard(self.shard, Observation::Role(role));

@@ -4,6 +4,7 @@ use super::admin::Replconf;
 use super::data::Data;
 use super::info::LinkState;
 use super::message::{Command, Message, Reply, Snapshot, Stored};
+use super::replication::History;
 use super::server::{Gate, RedisSystem, Server};
 use super::store::Store;
 use super::values::{Addr, Key, Offset, ReplId};
@@ -86,6 +87,23 @@ impl Server {
             Some(addr) => self.demote(cx, addr, gate),
             None if self.is_primary() => {}
             None => self.promote(cx),
+        }
+    }
+
+    /// Takes a place in a history that was agreed before the process began: primary and replicas are in step.
+    pub fn begin_in_step(&mut self, id: ReplId, offset: Offset) {
+        self.history.adopt(id, offset);
+        if let Some(upstream) = &mut self.upstream {
+            upstream.was_synced = true;
+        }
+    }
+
+    /// Forgets where it stands: its data are of no use to its new primary, which will send a full copy.
+    pub fn forget_position<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>) {
+        self.history = History::new(cx.random());
+        self.history.keep_backlog();
+        if let Some(upstream) = &mut self.upstream {
+            upstream.was_synced = false;
         }
     }
 
