@@ -146,6 +146,9 @@ impl Assembler {
         let mut columns = self.builder.finish();
         columns.values = self.values;
         columns.strings = self.model == Some(Model::Kv);
+        if columns.strings {
+            columns.values.know_contents();
+        }
         (columns, self.model)
     }
 

@@ -4,6 +4,8 @@
 //! order in which they happened, so "before" is a comparison of two numbers and a sweep over time needs no sort.
 //! Position 0 is the instant at which the key got its start value.
 
+use super::search::machine::Content;
+
 /// A value as the columns know it. [`NIL`] is "no value"; an integer `v` below 2^31 - 1 is `v + 1`; everything else
 /// gets a number from [`Interner`].
 pub type Token = u32;
@@ -268,32 +270,28 @@ impl Builder {
         }
         let start = self.starts();
         let mut next = start.clone();
-        let mut place = vec![u32::MAX; self.key.len()];
+        let mut columns = Columns {
+            inv: vec![0; said],
+            ret: vec![0; said],
+            kind: vec![Kind::Read; said],
+            a: vec![0; said],
+            b: vec![0; said],
+            row: vec![0; said],
+            ..Columns::default()
+        };
         for (i, kind) in self.kind.iter().enumerate() {
-            if kind.is_some() {
-                let slot = &mut next[self.key[i] as usize];
-                place[i] = *slot;
-                *slot += 1;
-            }
+            let Some(kind) = *kind else { continue };
+            let slot = &mut next[self.key[i] as usize];
+            let at = *slot as usize;
+            *slot += 1;
+            columns.inv[at] = self.inv[i];
+            columns.ret[at] = self.ret[i];
+            columns.kind[at] = kind;
+            columns.a[at] = self.a[i];
+            columns.b[at] = self.b[i];
+            columns.row[at] = i as u32;
         }
-        let mut columns = Columns { keys: self.keys, start, events: self.events, ..Columns::default() };
-        let mut row = vec![0; said];
-        let mut kind = vec![Kind::Read; said];
-        for (i, &at) in place.iter().enumerate() {
-            if let Some(k) = self.kind[i] {
-                row[at as usize] = i as u32;
-                kind[at as usize] = k;
-            }
-        }
-        drop(self.kind);
-        drop(self.key);
-        columns.row = row;
-        columns.kind = kind;
-        columns.inv = scatter(self.inv, &place, said);
-        columns.ret = scatter(self.ret, &place, said);
-        columns.a = scatter(self.a, &place, said);
-        columns.b = scatter(self.b, &place, said);
-        columns
+        Columns { keys: self.keys, start, events: self.events, ..columns }
     }
 
     fn starts(&self) -> Vec<u32> {
@@ -323,17 +321,6 @@ impl Builder {
     }
 }
 
-/// Moves a column to its places; the old one is freed on the way out, so that at most one column exists twice.
-fn scatter(column: Vec<u32>, place: &[u32], said: usize) -> Vec<u32> {
-    let mut out = vec![0; said];
-    for (value, &at) in column.iter().zip(place) {
-        if at != u32::MAX {
-            out[at as usize] = *value;
-        }
-    }
-    out
-}
-
 /// Gives tokens to values that are not small integers. Two values get one token exactly if they are equal.
 #[derive(Debug, Default)]
 pub struct Interner {
@@ -341,6 +328,8 @@ pub struct Interner {
     table: Vec<u32>,
     entries: Vec<(u64, Interned)>,
     bytes: Vec<u8>,
+    /// Content of each entry, where strings grow.
+    contents: Vec<Content>,
 }
 
 #[derive(Debug)]
@@ -375,6 +364,24 @@ impl Interner {
         match token.checked_sub(INTERNED).and_then(|i| self.entries.get(i as usize)) {
             Some((_, Interned::Text { from, to })) => &self.bytes[*from as usize..*to as usize],
             _ => &[],
+        }
+    }
+
+    /// Computes the content of every string now, for checkers that put strings together.
+    pub fn know_contents(&mut self) {
+        self.contents = (0..self.entries.len() as u32).map(|i| self.compute(INTERNED + i)).collect();
+    }
+
+    /// What a token stands for, as something that can be put together with others.
+    pub(super) fn content(&self, token: Token) -> Content {
+        let known = token.checked_sub(INTERNED).and_then(|i| self.contents.get(i as usize));
+        known.copied().unwrap_or_else(|| self.compute(token))
+    }
+
+    fn compute(&self, token: Token) -> Content {
+        match self.bytes_of(token) {
+            [] => Content::of([u64::from(token) | 1 << 40].into_iter()),
+            bytes => Content::of(bytes.iter().map(|&b| u64::from(b))),
         }
     }
 

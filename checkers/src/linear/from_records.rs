@@ -2,10 +2,11 @@
 
 use super::columns::{Builder, Columns, Interner, KeyMeta, Kind, NIL, Token};
 use crate::record::{Action, History, Operation, Outcome, Purpose, Returned};
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 /// The workload's operations, by key. Final reads are not part of the check, and probes have their own meter.
+///
+/// # Panics
+/// If the operations do not stand in the order of their invocation, which is how runs are recorded.
 pub(super) fn columns(history: &History) -> Columns {
     let mut values = Interner::default();
     let mut builder = Builder::with_capacity(history.operations.len());
@@ -13,55 +14,40 @@ pub(super) fn columns(history: &History) -> Columns {
         let spine = key.spine.iter().map(|&v| values.integer(v)).collect();
         builder.key(KeyMeta { name: key.name.clone(), spine, tails: Vec::new() });
     }
-    let lists = lists(history);
-    let mut open: BinaryHeap<Reverse<(u64, u64, u32)>> = BinaryHeap::new();
-    for (row, operation) in in_order(history) {
+    let mut open: Vec<Pending> = Vec::new();
+    let mut last = (0, 0);
+    for (row, operation) in history.operations.iter().enumerate() {
         let now = (operation.invoked.at.0, operation.invoked.seq);
-        while let Some(&Reverse((at, seq, done))) = open.peek() {
-            if (at, seq) > now {
-                break;
-            }
+        assert!(
+            last <= now,
+            "a history lists its operations in order of invocation; operation {row} is late"
+        );
+        last = now;
+        while let Some(&(at, done)) = open.last().filter(|p| p.0 <= now) {
             open.pop();
-            complete(&mut builder, &mut values, &history.operations[done as usize], done, &lists);
+            debug_assert!(at <= now, "only what is over is taken");
+            complete(&mut builder, &mut values, &history.operations[done as usize], done);
         }
+        let counts = operation.purpose == Purpose::Workload;
         let (kind, a, b) = asked(operation, &mut values);
-        let index = builder.invoke(operation.key.0, kind.filter(|_| counts(operation)), a, b);
-        debug_assert_eq!(index as usize, row, "rows are indices into the history");
-        if let (true, Some(completed)) = (counts(operation) && tells(operation), operation.completed) {
-            open.push(Reverse((completed.at.0, completed.seq, index)));
+        builder.invoke(operation.key.0, kind.filter(|_| counts), a, b);
+        if let (true, Some(completed)) = (counts && tells(operation), operation.completed) {
+            let pending = ((completed.at.0, completed.seq), row as u32);
+            let place = open.partition_point(|p| p.0 > pending.0);
+            open.insert(place, pending);
         }
     }
-    while let Some(Reverse((_, _, done))) = open.pop() {
-        complete(&mut builder, &mut values, &history.operations[done as usize], done, &lists);
+    while let Some((_, done)) = open.pop() {
+        complete(&mut builder, &mut values, &history.operations[done as usize], done);
     }
     let mut columns = builder.finish();
     columns.values = values;
     columns
 }
 
-/// The operations in order of invocation, which is how they are recorded.
-fn in_order(history: &History) -> impl Iterator<Item = (usize, &Operation)> {
-    assert!(
-        history.operations.is_sorted_by_key(|o| o.invoked),
-        "a history lists its operations in order of invocation"
-    );
-    history.operations.iter().enumerate()
-}
-
-/// Which keys hold lists.
-fn lists(history: &History) -> Vec<bool> {
-    let mut lists: Vec<bool> = history.keys.iter().map(|k| !k.spine.is_empty()).collect();
-    for operation in &history.operations {
-        if matches!(operation.action, Action::Append(_)) {
-            lists[operation.key.0 as usize] = true;
-        }
-    }
-    lists
-}
-
-fn counts(operation: &Operation) -> bool {
-    operation.purpose == Purpose::Workload
-}
+/// A completion that is still to come: when, and of which operation. Kept sorted, the next at the end: there are as
+/// many as operations in flight, so shifting them costs less than a heap.
+type Pending = ((u64, u64), u32);
 
 /// Whether the completion says anything: unknown outcomes do not.
 fn tells(operation: &Operation) -> bool {
@@ -80,16 +66,14 @@ fn asked(operation: &Operation, values: &mut Interner) -> (Option<Kind>, Token, 
     }
 }
 
-fn complete(builder: &mut Builder, values: &mut Interner, operation: &Operation, index: u32, lists: &[bool]) {
+fn complete(builder: &mut Builder, values: &mut Interner, operation: &Operation, index: u32) {
     let mut token = |v: &Option<u64>| v.map_or(NIL, |v| values.integer(v));
     let returned = match &operation.outcome {
         Outcome::Ok(returned) => returned,
         Outcome::Fail(_) => return builder.abort(index),
         Outcome::Info(_) => return,
     };
-    let is_list = lists[operation.key.0 as usize];
     match (&operation.action, returned) {
-        (Action::Read, Returned::Value(None)) if is_list => builder.complete(index, Kind::ReadList, 0, 0),
         (Action::Read, Returned::Value(v)) | (_, Returned::Mismatch(v)) => {
             let seen = token(v);
             builder.complete(index, Kind::Read, seen, NIL);

@@ -214,7 +214,7 @@ fn rounds(columns: &Columns, options: &Options, mut open: Vec<usize>, outcomes: 
 /// What the rules that need no search say of a key. `Unknown` sends it to the search.
 fn linear(columns: &Columns, lane: &Lane<'_>, scratch: &mut zones::Scratch) -> Outcome {
     let unknown = State::Unknown { furthest: None, given_up: false };
-    if lists(lane) {
+    if lists(columns, lane) {
         return match versions::check(lane) {
             zones::Decision::Holds => Outcome::linear(State::Holds, Method::Versions),
             zones::Decision::Violated(finding) => Outcome::linear(State::Violated(finding), Method::Versions),
@@ -223,7 +223,7 @@ fn linear(columns: &Columns, lane: &Lane<'_>, scratch: &mut zones::Scratch) -> O
             }
         };
     }
-    if columns.strings || lane.kind.contains(&Kind::Append) {
+    if columns.strings {
         return Outcome::linear(unknown, Method::Search);
     }
     match zones::check(lane, scratch) {
@@ -244,12 +244,8 @@ fn linear(columns: &Columns, lane: &Lane<'_>, scratch: &mut zones::Scratch) -> O
 }
 
 /// Whether the key holds a list: its reads tell the whole list, element by element.
-fn lists(lane: &Lane<'_>) -> bool {
-    let reads = lane.kind.contains(&Kind::ReadList);
-    reads
-        || (lane.kind.contains(&Kind::Append)
-            && !lane.kind.contains(&Kind::Read)
-            && !lane.kind.contains(&Kind::Write))
+fn lists(columns: &Columns, lane: &Lane<'_>) -> bool {
+    !columns.strings && lane.kind.iter().any(|k| matches!(k, Kind::Append | Kind::ReadList))
 }
 
 /// A search of one key with a budget.
@@ -271,16 +267,12 @@ fn searched(columns: &Columns, k: usize, budget: u64, attempt: u32) -> Outcome {
 
 /// A string or list as a problem: every argument by its content.
 fn growing(columns: &Columns, lane: &Lane<'_>) -> (Problem, Growing) {
-    let content = |token: columns::Token| match columns.values.bytes_of(token) {
-        [] => Content::of([u64::from(token) | 1 << 40].into_iter()),
-        bytes => Content::of(bytes.iter().map(|&b| u64::from(b))),
-    };
     let mut contents = Vec::new();
     let mut reads = Vec::new();
     for i in 0..lane.len() {
         match lane.kind[i] {
             Kind::Read | Kind::Write | Kind::Append if lane.a[i] != columns::NIL => {
-                contents.push((lane.a[i], content(lane.a[i])));
+                contents.push((lane.a[i], columns.values.content(lane.a[i])));
             }
             Kind::ReadList => {
                 let shared = &lane.meta.spine[..lane.a[i] as usize];

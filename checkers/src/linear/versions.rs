@@ -11,7 +11,7 @@
 //!          read           |---| [x]                               read           |---| []
 //! ```
 
-use super::columns::{Kind, Lane, OPEN, Token};
+use super::columns::{Kind, Lane, NIL, OPEN, Token};
 use super::explain::Core;
 use super::report::{Class, Finding};
 use super::zones::Decision;
@@ -41,7 +41,7 @@ impl Version {
 
 /// Decides a key whose operations are appends and reads of the whole list.
 pub(super) fn check(lane: &Lane<'_>) -> Decision {
-    if lane.kind.iter().any(|k| !matches!(k, Kind::Append | Kind::ReadList | Kind::Aborted)) {
+    if !(0..lane.len()).all(|i| fits(lane, i)) {
         return Decision::Repeated;
     }
     let index = match Positions::of(lane) {
@@ -51,6 +51,15 @@ pub(super) fn check(lane: &Lane<'_>) -> Decision {
     match judge(lane, &index) {
         Some(finding) => Decision::Violated(finding),
         None => Decision::Holds,
+    }
+}
+
+/// Whether the operation is one on a list. A read of nothing is one of the empty list.
+pub(super) fn fits(lane: &Lane<'_>, i: usize) -> bool {
+    match lane.kind[i] {
+        Kind::Append | Kind::ReadList | Kind::Aborted => true,
+        Kind::Read => lane.a[i] == NIL,
+        Kind::Write | Kind::Cas | Kind::NotEqual => false,
     }
 }
 
@@ -67,7 +76,7 @@ fn judge(lane: &Lane<'_>, index: &Positions) -> Option<Finding> {
                 None if lane.ret[i] != OPEN => unseen.push(i),
                 None => continue,
             },
-            Kind::ReadList => versions[lane.a[i] as usize].join(lane, i),
+            Kind::ReadList | Kind::Read => versions[lane.a[i] as usize].join(lane, i),
             _ => {}
         }
     }
@@ -100,7 +109,7 @@ fn in_order(lane: &Lane<'_>, versions: &[Version], unseen: &[usize]) -> Option<F
     let lost = unseen.iter().copied().find(|&i| lane.ret[i] < lane.inv[late])?;
     let mut core = Core::default();
     core.add(Some(lost), "was acknowledged");
-    if lane.kind[late] == Kind::ReadList {
+    if lane.kind[late] != Kind::Append {
         core.add(Some(late), "began after that and does not show it");
     } else {
         core.add(Some(late), "began after that, and reads show it in a list without the other");
