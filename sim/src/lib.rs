@@ -4,6 +4,7 @@
 //! wrong; [`world`] is what a run needs of a world, [`kernel`] the fast one; [`mod@run`] drives a world through a scenario
 //! and judges what it left; [`trace`] proves that a run was the same run.
 
+pub mod backends;
 pub mod campaign;
 pub mod cli;
 pub mod faults;

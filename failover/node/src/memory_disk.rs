@@ -11,12 +11,16 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+/// Draws how long a sync takes.
+pub type SyncTime = Box<dyn FnMut() -> Duration>;
+
 /// A disk that outlives the process that writes on it. Clones are the same disk.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct MemoryDisk(Rc<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Inner {
+    sync_time: RefCell<Option<SyncTime>>,
     files: RefCell<BTreeMap<String, File>>,
     state: RefCell<DiskState>,
     /// When the device is done with the syncs it has.
@@ -29,9 +33,7 @@ struct Inner {
 /// How the device behaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskState {
-    /// How long a sync takes.
-    pub sync_time: Duration,
-    /// How much longer it takes.
+    /// How much longer a sync takes.
     pub slow: Duration,
     /// Syncs do not end while this is set.
     pub stuck: bool,
@@ -149,7 +151,18 @@ impl File {
     }
 }
 
+impl std::fmt::Debug for MemoryDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryDisk").field("state", &self.0.state).finish_non_exhaustive()
+    }
+}
+
 impl MemoryDisk {
+    /// Say how long a sync takes on the healthy device; without it, no time.
+    pub fn set_sync_time(&self, sync_time: SyncTime) {
+        *self.0.sync_time.borrow_mut() = Some(sync_time);
+    }
+
     /// Change how the device behaves; a stuck sync feels it at once, others when they begin.
     pub fn set(&self, change: impl FnOnce(&mut DiskState)) {
         change(&mut self.0.state.borrow_mut());
@@ -222,7 +235,8 @@ impl MemoryDisk {
             (None, true) => Err(DiskError::Full),
             (None, false) => Ok(()),
         };
-        (result, state.sync_time + state.slow)
+        let usual = self.0.sync_time.borrow_mut().as_mut().map_or(Duration::ZERO, |draw| draw());
+        (result, usual + state.slow)
     }
 
     /// One device serves one sync after the other.

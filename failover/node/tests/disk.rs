@@ -166,7 +166,7 @@ async fn a_full_memory_disk_refuses_and_says_so_at_the_sync() {
 async fn a_sync_covers_what_was_there_when_it_began_even_if_the_file_is_replaced_meanwhile() {
     for seed in 0..20 {
         let memory = MemoryDisk::default();
-        memory.set(|state| state.sync_time = Duration::from_millis(5));
+        memory.set_sync_time(Box::new(|| Duration::from_millis(5)));
         let mut disk: Disk<Numbers, _> = Disk::new(memory.clone());
         disk.replace("log", &1);
         let first = disk.sync("log");

@@ -6,8 +6,8 @@
 
 mod clock;
 mod disk;
-mod network;
-mod process;
+pub(crate) mod network;
+pub(crate) mod process;
 mod queue;
 mod session;
 #[cfg(test)]

@@ -38,7 +38,7 @@ impl Latency {
     }
 
     /// One draw from the stream of somebody else.
-    pub(super) fn draw_for(&self, random: &mut ChaCha8Rng) -> u64 {
+    pub(crate) fn draw_for(&self, random: &mut ChaCha8Rng) -> u64 {
         self.draw(random)
     }
 
@@ -107,7 +107,7 @@ struct Link {
 }
 
 /// All links of a world.
-pub(super) struct Network {
+pub(crate) struct Network {
     hosts: usize,
     links: Vec<Link>,
     latencies: Vec<Latency>,
@@ -122,11 +122,11 @@ enum Harm {
 }
 
 /// First retransmission of a lost segment: the minimum retransmission timeout of Linux, 200 ms.
-pub(super) const RETRANSMIT_MICROS: u64 = 200_000;
+pub(crate) const RETRANSMIT_MICROS: u64 = 200_000;
 
 impl Network {
     /// Links between `hosts` machines, all with the first of `latencies`, streams seeded by the run.
-    pub(super) fn new(seed: u64, hosts: usize, latencies: Vec<Latency>) -> Self {
+    pub(crate) fn new(seed: u64, hosts: usize, latencies: Vec<Latency>) -> Self {
         Network {
             hosts,
             links: vec![Link::default(); hosts * hosts],
@@ -137,7 +137,7 @@ impl Network {
     }
 
     /// Give a directed link another of the latencies.
-    pub(super) fn set_latency(&mut self, pair: Pair, latency: u16) {
+    pub(crate) fn set_latency(&mut self, pair: Pair, latency: u16) {
         let at = self.index(pair);
         self.links[at].latency = latency;
     }
@@ -147,17 +147,17 @@ impl Network {
     }
 
     /// The faults that cut this link; empty if it is open.
-    pub(super) fn cut_by(&self, pair: Pair) -> &[FaultId] {
+    pub(crate) fn cut_by(&self, pair: Pair) -> &[FaultId] {
         &self.links[self.index(pair)].blocked_by
     }
 
     /// The faults that make this link worse.
-    pub(super) fn worse_by(&self, pair: Pair) -> &[FaultId] {
+    pub(crate) fn worse_by(&self, pair: Pair) -> &[FaultId] {
         &self.links[self.index(pair)].worse_by
     }
 
     /// One-way time of a piece of a stream of so many bytes, sent at `now` over an open link.
-    pub(super) fn pass(&mut self, pair: Pair, now: u64, bytes: usize) -> u64 {
+    pub(crate) fn pass(&mut self, pair: Pair, now: u64, bytes: usize) -> u64 {
         let at = self.index(pair);
         let link = &mut self.links[at];
         let random = &mut self.streams[usize::from(pair.0.0)];
@@ -172,7 +172,7 @@ impl Network {
     }
 
     /// The times after which copies of a datagram arrive: none if it is lost, two if it is doubled.
-    pub(super) fn pass_datagram(&mut self, pair: Pair, now: u64, bytes: usize) -> Vec<u64> {
+    pub(crate) fn pass_datagram(&mut self, pair: Pair, now: u64, bytes: usize) -> Vec<u64> {
         let at = self.index(pair);
         let link = &mut self.links[at];
         let random = &mut self.streams[usize::from(pair.0.0)];
@@ -196,18 +196,18 @@ impl Network {
             .collect()
     }
 
-    pub(super) fn cut(&mut self, fault: FaultId, pairs: Vec<Pair>) {
+    pub(crate) fn cut(&mut self, fault: FaultId, pairs: Vec<Pair>) {
         self.faults.push((fault, pairs.clone(), Harm::Cut));
         self.recompute(&pairs);
     }
 
-    pub(super) fn degrade(&mut self, fault: FaultId, pairs: Vec<Pair>, worse: Degradation) {
+    pub(crate) fn degrade(&mut self, fault: FaultId, pairs: Vec<Pair>, worse: Degradation) {
         self.faults.push((fault, pairs.clone(), Harm::Worse(worse)));
         self.recompute(&pairs);
     }
 
     /// Undo a fault; the links that it concerned.
-    pub(super) fn heal(&mut self, fault: FaultId) -> Vec<Pair> {
+    pub(crate) fn heal(&mut self, fault: FaultId) -> Vec<Pair> {
         let mut pairs = Vec::new();
         self.faults.retain(|(id, concerned, _)| {
             if *id == fault {
@@ -247,7 +247,7 @@ impl Network {
     }
 
     /// A random stream for a host's retransmissions and the like.
-    pub(super) fn random(&mut self, host: HostIndex) -> &mut ChaCha8Rng {
+    pub(crate) fn random(&mut self, host: HostIndex) -> &mut ChaCha8Rng {
         &mut self.streams[usize::from(host.0)]
     }
 }

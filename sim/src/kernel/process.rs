@@ -9,9 +9,9 @@ use firedrill_protocols::contract::{
 use std::collections::VecDeque;
 
 /// Purpose numbers of a process's random streams.
-const PURPOSE_PROTOCOL: u16 = 1;
+pub(crate) const PURPOSE_PROTOCOL: u16 = 1;
 /// What survives of unsynced data.
-pub(super) const PURPOSE_DISK: u16 = 3;
+pub(crate) const PURPOSE_DISK: u16 = 3;
 
 pub(super) struct Process<S: System> {
     pub(super) name: String,

@@ -71,7 +71,7 @@ fn run_system<T: SystemUnderTest>(scenario: &Scenario, system: &T, seed: u64, de
 }
 
 /// The kernel's settings for a scenario.
-fn kernel_settings<S: System>(
+pub(crate) fn kernel_settings<S: System>(
     scenario: &Scenario,
     layout: &Layout<S>,
     seed: u64,

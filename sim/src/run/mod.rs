@@ -6,7 +6,8 @@ mod judge;
 mod load;
 mod recorder;
 
-pub use harness::{Detail, Outcome, run};
+pub(crate) use harness::kernel_settings;
+pub use harness::{Detail, Outcome, Setup, drive, run};
 pub use judge::{failures, measure};
 
 /// Purpose numbers of the harness's random streams (the world has its own).

@@ -13,9 +13,11 @@ use crate::scenario::{Scenario, Span};
 use crate::view::View;
 use crate::world::Layout;
 use firedrill_checkers::record::{NodeClass, SimTime};
+use firedrill_node::driver::Wire;
 use firedrill_protocols::contract::{Key, Shard, System};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::rc::Rc;
 
 /// A system as the harness needs it: its settings are the value itself, the object in the scenario file.
 pub trait SystemUnderTest {
@@ -29,6 +31,11 @@ pub trait SystemUnderTest {
     fn shard_of(&self, key: Key) -> Shard {
         let _ = key;
         Shard(0)
+    }
+
+    /// Its messages as bytes, for the backends whose network carries bytes; none: it runs on the kernel only.
+    fn wire(&self) -> Option<Rc<dyn Wire<Self::System>>> {
+        None
     }
 
     /// How long the system needs to form before load may begin.

@@ -4,6 +4,8 @@ use super::{Builder, Client, SystemUnderTest};
 use crate::scenario::{Bytes, Span};
 use crate::world::{HostIndex, Layout};
 use firedrill_checkers::record::NodeClass;
+use firedrill_node::driver::Wire;
+use firedrill_node::resp::RespWire;
 use firedrill_protocols::contract::{Shard, SocketAddrV4};
 use firedrill_protocols::redis::info::Flavour;
 use firedrill_protocols::redis::settings::{self as data, Persistence};
@@ -13,6 +15,7 @@ use firedrill_protocols::sentinel::settings::{Group, Settings};
 use firedrill_protocols::sentinel::{self, DataNode, Kind, Sentinel, SentinelSystem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::rc::Rc;
 use std::time::Duration;
 
 const PORT_DATA: u16 = 6379;
@@ -277,6 +280,10 @@ impl SystemUnderTest for Config {
             });
         }
         build.build()
+    }
+
+    fn wire(&self) -> Option<Rc<dyn Wire<SentinelSystem>>> {
+        Some(Rc::new(RespWire))
     }
 
     fn warmup(&self) -> Span {

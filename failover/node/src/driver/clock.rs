@@ -20,15 +20,22 @@ pub struct Clock {
 /// but those asked for.
 #[derive(Debug)]
 struct State {
-    base_true: Instant,
+    /// None until the clock is read for the first time: then it begins to run.
+    base_true: Option<Instant>,
     base_local: u64,
     base_wall: i64,
     drift_ppm: i64,
 }
 
 impl State {
+    fn begun(&mut self) -> &mut State {
+        self.base_true.get_or_insert_with(Instant::now);
+        self
+    }
+
     fn local(&self, now: Instant) -> u64 {
-        let passed = i128::try_from(now.duration_since(self.base_true).as_micros()).unwrap_or(i128::MAX);
+        let Some(base_true) = self.base_true else { return self.base_local };
+        let passed = i128::try_from(now.duration_since(base_true).as_micros()).unwrap_or(i128::MAX);
         let scaled = passed * i128::from(1_000_000 + self.drift_ppm) / 1_000_000;
         self.base_local.saturating_add(u64::try_from(scaled.max(0)).unwrap_or(u64::MAX))
     }
@@ -39,25 +46,25 @@ impl State {
 
     fn rebase(&mut self, now: Instant) {
         (self.base_local, self.base_wall) = (self.local(now), self.wall(now));
-        self.base_true = now;
+        self.base_true = Some(now);
     }
 }
 
 impl Clock {
-    /// A true clock that shows these values now.
+    /// A true clock that shows these values when it is read for the first time.
     pub fn new(local: LocalTime, wall: WallTime) -> Self {
-        let state = State { base_true: Instant::now(), base_local: local.0, base_wall: wall.0, drift_ppm: 0 };
+        let state = State { base_true: None, base_local: local.0, base_wall: wall.0, drift_ppm: 0 };
         Clock { state: Rc::new(RefCell::new(state)), changed: Rc::default() }
     }
 
     /// The monotonic clock.
     pub fn now(&self) -> LocalTime {
-        LocalTime(self.state.borrow().local(Instant::now()))
+        LocalTime(self.state.borrow_mut().begun().local(Instant::now()))
     }
 
     /// The wall clock.
     pub fn wall(&self) -> WallTime {
-        WallTime(self.state.borrow().wall(Instant::now()))
+        WallTime(self.state.borrow_mut().begun().wall(Instant::now()))
     }
 
     /// From now on both clocks gain (or, negative, lose) this many microseconds in each second.
@@ -101,7 +108,8 @@ impl Clock {
 
     /// True time until the monotonic clock shows `deadline` at its present rate, rounded up.
     fn true_time_until(&self, deadline: LocalTime) -> Duration {
-        let state = self.state.borrow();
+        let mut state = self.state.borrow_mut();
+        let state = state.begun();
         let left = u128::from(deadline.0.saturating_sub(state.local(Instant::now())));
         let rate = u128::try_from(1_000_000 + state.drift_ppm).unwrap_or(1).max(1);
         Duration::from_micros(u64::try_from((left * 1_000_000).div_ceil(rate)).unwrap_or(u64::MAX))
@@ -151,6 +159,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_suspended_machine_loses_monotonic_time_and_a_jump_moves_the_wall_only() {
         let clock = clock();
+        clock.now();
         tokio::time::advance(Duration::from_secs(5)).await;
         clock.lose(Duration::from_secs(2));
         clock.jump_wall(-4_000_000);

@@ -279,11 +279,11 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
         let handle =
             Handle { inputs: sender, hold: hold.clone(), steps: steps.clone(), node: Rc::downgrade(&node) };
         let surroundings = Surroundings {
-            now: setup.clock.now(),
-            wall: setup.clock.wall(),
+            now: LocalTime::default(),
+            wall: WallTime::default(),
             random: setup.random.clone(),
-            next_session: 1,
-            next_token: 1,
+            next_session: 0,
+            next_token: 0,
             notes: setup.notes,
         };
         let channels =

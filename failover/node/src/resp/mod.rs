@@ -14,7 +14,7 @@ pub mod rdb;
 pub mod reply;
 pub mod write;
 
-use crate::driver::{BadInput, Codec, Side};
+use crate::driver::{BadInput, Codec, Side, Wire};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use firedrill_protocols::contract::System;
 use firedrill_protocols::redis::message::{Message, Push, Reply, Snapshot};
@@ -294,5 +294,15 @@ impl<S: System<Message = Message>> Codec<S> for Resp {
             out.put_slice(format!("-ERR Protocol error: {}\r\n", error.0).as_bytes());
         }
         message
+    }
+}
+
+/// All sessions of a system speak RESP.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RespWire;
+
+impl<S: System<Message = Message>> Wire<S> for RespWire {
+    fn codec(&self, _kind: S::Kind, side: Side) -> Box<dyn Codec<S>> {
+        Box::new(Resp::new(side))
     }
 }

@@ -1,0 +1,105 @@
+//! Link faults for the worlds whose nodes run under the driver: cuts and slow links of the scenario become the state
+//! of the driver's gate.
+
+use crate::kernel::network::Network;
+use crate::world::{Degradation, FaultId, HostIndex, Pair};
+use firedrill_node::driver::{Direction, Gate};
+use firedrill_protocols::contract::Ipv4Addr;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// All links between the hosts of a world.
+pub(super) struct Links {
+    gate: Gate,
+    network: Rc<RefCell<Network>>,
+    ips: Vec<Ipv4Addr>,
+    cuts: BTreeMap<FaultId, Vec<(Direction, u64)>>,
+    /// Effects of faults that are over, and those that the shaper counts.
+    effects: Rc<RefCell<BTreeMap<FaultId, u64>>>,
+}
+
+/// How a drawn span becomes a delay at the gate: worlds whose network has a latency of its own take it off.
+pub(super) type Rounding = fn(u64) -> Duration;
+
+impl Links {
+    /// Links that are open, with the latencies of `network`. `now` tells the time in microseconds.
+    pub(super) fn new(
+        network: Network,
+        ips: Vec<Ipv4Addr>,
+        rounding: Rounding,
+        now: impl Fn() -> u64 + 'static,
+    ) -> Links {
+        let gate = Gate::default();
+        let network = Rc::new(RefCell::new(network));
+        let effects: Rc<RefCell<BTreeMap<FaultId, u64>>> = Rc::default();
+        let index: BTreeMap<Ipv4Addr, HostIndex> =
+            ips.iter().enumerate().map(|(at, ip)| (*ip, HostIndex(at as u16))).collect();
+        let (drawn, counted) = (network.clone(), effects.clone());
+        gate.set_shaper(Some(Box::new(move |(from, to), bytes| {
+            let (Some(&from), Some(&to)) = (index.get(&from), index.get(&to)) else { return Duration::ZERO };
+            if from == to {
+                return Duration::ZERO;
+            }
+            let mut network = drawn.borrow_mut();
+            for fault in network.worse_by((from, to)) {
+                *counted.borrow_mut().entry(*fault).or_default() += 1;
+            }
+            rounding(network.pass((from, to), now(), bytes))
+        })));
+        Links { gate, network, ips, cuts: BTreeMap::new(), effects }
+    }
+
+    /// The gate of the drivers in this world.
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    fn direction(&self, (from, to): Pair) -> Direction {
+        (self.ips[usize::from(from.0)], self.ips[usize::from(to.0)])
+    }
+
+    /// Nothing passes along these pairs.
+    pub(super) fn cut(&mut self, fault: FaultId, pairs: &[Pair]) {
+        for &pair in pairs {
+            let direction = self.direction(pair);
+            self.gate.cut(direction);
+            let held = self.gate.held_at(direction);
+            self.cuts.entry(fault).or_default().push((direction, held));
+        }
+    }
+
+    /// These pairs get worse.
+    pub(super) fn degrade(&mut self, fault: FaultId, pairs: &[Pair], worse: Degradation) {
+        self.network.borrow_mut().degrade(fault, pairs.to_vec(), worse);
+    }
+
+    /// Undo what was done under this name.
+    pub(super) fn undo(&mut self, fault: FaultId) {
+        self.network.borrow_mut().heal(fault);
+        for (direction, before) in self.cuts.remove(&fault).unwrap_or_default() {
+            let held = self.gate.held_at(direction) - before;
+            *self.effects.borrow_mut().entry(fault).or_default() += held;
+            self.gate.heal(direction);
+        }
+    }
+
+    /// Effects so far.
+    pub(super) fn effects(&self, fault: FaultId) -> u64 {
+        let open = self.cuts.get(&fault).into_iter().flatten();
+        let held: u64 = open.map(|(direction, before)| self.gate.held_at(*direction) - before).sum();
+        held + self.effects.borrow().get(&fault).copied().unwrap_or(0)
+    }
+
+    /// All pairs of a host with others, in both directions.
+    pub(super) fn pairs_of(&self, host: HostIndex) -> Vec<Pair> {
+        let others = (0..self.ips.len() as u16).map(HostIndex).filter(|other| *other != host);
+        others.flat_map(|other| [(other, host), (host, other)]).collect()
+    }
+
+    /// Address of a host.
+    pub(super) fn ip(&self, host: HostIndex) -> Ipv4Addr {
+        self.ips[usize::from(host.0)]
+    }
+}

@@ -1,0 +1,149 @@
+//! A turmoil host: an operating system that runs the processes of one or more machines.
+//!
+//! Each process is a task set of its own, polled only while the process runs: so it can be stopped, with everything it
+//! has spawned, and it dies with everything it has spawned. What the world asks for between two ticks is a list of
+//! commands that the host works off first in the next one, because clocks and sockets belong to the host's runtime.
+
+use firedrill_node::driver::{Clock, Exited};
+use firedrill_protocols::contract::Duration;
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use tokio::task::{JoinHandle, LocalSet};
+
+/// A process's future, not yet polled.
+pub(super) type Program = Pin<Box<dyn Future<Output = io::Result<Exited>>>>;
+
+/// What the world asks of a host.
+pub(super) enum Command {
+    /// Run a program as the process of this number.
+    Start(usize, Program),
+    /// End a process.
+    Kill(usize),
+    /// Stop polling it.
+    Freeze(usize),
+    /// Poll it again.
+    Thaw(usize),
+    /// Let a clock run at this rate.
+    Drift(Clock, i64),
+    /// A clock stood still for so long.
+    Lose(Clock, Duration),
+    /// Move a wall clock.
+    Jump(Clock, i64),
+}
+
+/// What the host and the world share.
+pub(super) struct Machine {
+    commands: RefCell<Vec<Command>>,
+    waker: RefCell<Option<Waker>>,
+    /// Tasks of the operating system itself.
+    system: RefCell<LocalSet>,
+    exited: RefCell<Vec<usize>>,
+}
+
+impl Machine {
+    pub(super) fn new() -> Rc<Machine> {
+        Rc::new(Machine {
+            commands: RefCell::default(),
+            waker: RefCell::default(),
+            system: RefCell::new(LocalSet::new()),
+            exited: RefCell::default(),
+        })
+    }
+
+    /// Ask for something.
+    pub(super) fn command(&self, command: Command) {
+        self.commands.borrow_mut().push(command);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// A task that no process takes along when it stops.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.system.borrow().spawn_local(task);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Processes that ended by themselves since the last call.
+    pub(super) fn take_exited(&self) -> Vec<usize> {
+        std::mem::take(&mut self.exited.borrow_mut())
+    }
+}
+
+struct Running {
+    number: usize,
+    tasks: LocalSet,
+    main: JoinHandle<io::Result<Exited>>,
+    frozen: bool,
+}
+
+/// The host's main future: it never ends.
+pub(super) struct Host {
+    machine: Rc<Machine>,
+    processes: Vec<Running>,
+}
+
+impl Host {
+    pub(super) fn new(machine: Rc<Machine>) -> Host {
+        Host { machine, processes: Vec::new() }
+    }
+
+    fn work_off(&mut self, command: Command) {
+        match command {
+            Command::Start(number, program) => {
+                let tasks = LocalSet::new();
+                let main = tasks.spawn_local(program);
+                self.processes.push(Running { number, tasks, main, frozen: false });
+            }
+            Command::Kill(number) => self.processes.retain(|process| process.number != number),
+            Command::Freeze(number) => self.set_frozen(number, true),
+            Command::Thaw(number) => self.set_frozen(number, false),
+            Command::Drift(clock, ppm) => clock.set_drift(ppm),
+            Command::Lose(clock, gap) => clock.lose(gap),
+            Command::Jump(clock, micros) => clock.jump_wall(micros),
+        }
+    }
+
+    fn set_frozen(&mut self, number: usize, frozen: bool) {
+        for process in self.processes.iter_mut().filter(|process| process.number == number) {
+            process.frozen = frozen;
+        }
+    }
+
+    /// Poll a process; whether it goes on.
+    fn poll_process(process: &mut Running, machine: &Machine, cx: &mut Context<'_>) -> bool {
+        if process.frozen || Pin::new(&mut process.tasks).poll(cx).is_pending() {
+            return true;
+        }
+        match Pin::new(&mut process.main).poll(cx) {
+            Poll::Ready(Ok(Ok(Exited))) => machine.exited.borrow_mut().push(process.number),
+            Poll::Ready(Ok(Err(error))) => panic!("a process could not start: {error}"),
+            Poll::Ready(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Poll::Ready(Err(_)) | Poll::Pending => unreachable!("all tasks of the process have ended"),
+        }
+        false
+    }
+}
+
+impl Future for Host {
+    type Output = turmoil::Result;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<turmoil::Result> {
+        *self.machine.waker.borrow_mut() = Some(cx.waker().clone());
+        let commands = std::mem::take(&mut *self.machine.commands.borrow_mut());
+        commands.into_iter().for_each(|command| self.work_off(command));
+        let machine = self.machine.clone();
+        let _ = Pin::new(&mut *machine.system.borrow_mut()).poll(cx);
+        self.processes.retain_mut(|process| Host::poll_process(process, &machine, cx));
+        // A program may have asked the system for something meanwhile; a LocalSet that gets a task wakes nobody if
+        // it was never polled with it.
+        let _ = Pin::new(&mut *machine.system.borrow_mut()).poll(cx);
+        Poll::Pending
+    }
+}

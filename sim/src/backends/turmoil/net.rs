@@ -1,0 +1,122 @@
+//! The driver's network on a turmoil host.
+
+use super::machine::Machine;
+use firedrill_node::driver::{Net, v4};
+use firedrill_protocols::contract::{Ipv4Addr, SocketAddrV4};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::{Mutex, Notify, mpsc};
+use turmoil::net::{TcpListener, TcpStream, UdpSocket};
+
+/// Connections that wait to be accepted by a process that does not run: turmoil's own queue must never fill, it ends
+/// the simulation.
+const BACKLOG: usize = 1024;
+
+/// How long an accepted stream waits to learn from which of several machines on one turmoil host it was dialled.
+const SOURCE_PATIENCE: Duration = Duration::from_millis(10);
+
+/// Which machine dialled from a port: machines without ports of their own share one turmoil host.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    by_port: RefCell<BTreeMap<SocketAddrV4, Ipv4Addr>>,
+    added: Notify,
+}
+
+impl Sources {
+    fn add(&self, dialled_from: SocketAddrV4, machine: Ipv4Addr) {
+        self.by_port.borrow_mut().insert(dialled_from, machine);
+        self.added.notify_waiters();
+    }
+
+    async fn of(&self, peer: SocketAddrV4) -> Ipv4Addr {
+        loop {
+            let added = self.added.notified();
+            if let Some(machine) = self.by_port.borrow().get(&peer) {
+                return *machine;
+            }
+            added.await;
+        }
+    }
+}
+
+/// Sockets of one turmoil host. The host accepts for its processes, as an operating system does, so that a process
+/// that is stopped does not keep its peers from connecting.
+#[derive(Clone)]
+pub(super) struct TurmoilNet {
+    pub(super) machine: Rc<Machine>,
+    pub(super) sources: Rc<Sources>,
+}
+
+type Accepted = (TcpStream, SocketAddrV4);
+
+impl Net for TurmoilNet {
+    type Stream = TcpStream;
+    type Listener = Mutex<mpsc::Receiver<Accepted>>;
+    type Datagrams = UdpSocket;
+
+    async fn bind(&self, addr: SocketAddrV4) -> io::Result<Self::Listener> {
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, addr.port())).await?;
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        self.machine.spawn(accept_all(listener, sender, self.sources.clone()));
+        Ok(Mutex::new(receiver))
+    }
+
+    async fn accept(&self, listener: &Self::Listener) -> io::Result<Accepted> {
+        let accepted = listener.lock().await.recv().await;
+        accepted.ok_or_else(|| io::Error::other("the host stopped listening"))
+    }
+
+    async fn connect(&self, from: Option<Ipv4Addr>, to: SocketAddrV4) -> io::Result<Self::Stream> {
+        let stream = TcpStream::connect(to).await?;
+        if let Some(from) = from {
+            self.sources.add(v4(stream.local_addr()?)?, from);
+        }
+        Ok(stream)
+    }
+
+    async fn bind_datagrams(&self, addr: SocketAddrV4) -> io::Result<Self::Datagrams> {
+        UdpSocket::bind((Ipv4Addr::UNSPECIFIED, addr.port())).await
+    }
+
+    async fn send_datagram(
+        &self,
+        socket: &Self::Datagrams,
+        bytes: &[u8],
+        to: SocketAddrV4,
+    ) -> io::Result<()> {
+        socket.send_to(bytes, to).await.map(|_| ())
+    }
+
+    async fn receive_datagram(
+        &self,
+        socket: &Self::Datagrams,
+        buffer: &mut [u8],
+    ) -> io::Result<(usize, SocketAddrV4)> {
+        let (length, from) = socket.recv_from(buffer).await?;
+        Ok((length, v4(from)?))
+    }
+
+    async fn resolve(&self, _name: &str, _port: u16) -> Option<SocketAddrV4> {
+        None
+    }
+}
+
+/// Accept until the process is gone.
+async fn accept_all(listener: TcpListener, accepted: mpsc::Sender<Accepted>, sources: Rc<Sources>) {
+    loop {
+        let stream = tokio::select! {
+            biased;
+            () = accepted.closed() => return,
+            stream = listener.accept() => stream,
+        };
+        let Ok((stream, peer)) = stream else { continue };
+        let Ok(peer) = v4(peer) else { continue };
+        let machine = tokio::time::timeout(SOURCE_PATIENCE, sources.of(peer)).await;
+        let from = SocketAddrV4::new(machine.unwrap_or(*peer.ip()), peer.port());
+        // With a full backlog the peer is turned away, as by a real host.
+        let _ = accepted.try_send((stream, from));
+    }
+}
