@@ -63,7 +63,8 @@ fn protocols_have_no_io_and_the_real_node_no_simulated_network() {
 
 #[test]
 fn protocol_code_compiles_without_the_standard_library() {
-    let lib = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../failover/protocols/src/lib.rs"))
-        .expect("the crate is there");
+    let lib =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../failover/protocols/src/lib.rs"))
+            .expect("the crate is there");
     assert!(lib.contains("#![no_std]"), "hidden clocks and hash order must not compile");
 }

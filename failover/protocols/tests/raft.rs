@@ -31,6 +31,7 @@ impl Cluster {
                 peers: (1..=servers).map(|id| (Member(id), address(id, 1))).collect(),
                 clients: (1..=servers).map(|id| (Member(id), address(id, 2))).collect(),
                 snapshot_every,
+                quirks: Default::default(),
             };
             let ports = vec![(address(id, 1), Kind::Peer), (address(id, 2), Kind::Client)];
             world.add(ports, move || Box::new(Server::new(config.clone())));

@@ -5,6 +5,7 @@ use crate::scenario::Span;
 use crate::world::Layout;
 use firedrill_checkers::record::NodeClass;
 use firedrill_protocols::contract::Shard;
+use firedrill_protocols::raft::quirks::Quirks;
 use firedrill_protocols::raft::service::{self, Kind, Server, ServerConfig, Service};
 use firedrill_protocols::raft::{self, Member};
 use schemars::JsonSchema;
@@ -31,6 +32,8 @@ pub struct Config {
     pub pre_vote: bool,
     /// Take a snapshot whenever the log has grown by this many entries.
     pub snapshot_every: Option<u64>,
+    /// Planted bug: the leader answers a write before it is committed.
+    pub ack_before_commit: bool,
 }
 
 impl Default for Config {
@@ -44,6 +47,7 @@ impl Default for Config {
             leadership_expiry: raft.leadership_expiry.map(Span),
             pre_vote: raft.pre_vote,
             snapshot_every: None,
+            ack_before_commit: false,
         }
     }
 }
@@ -71,6 +75,7 @@ impl SystemUnderTest for Config {
                 peers: peers_at.clone(),
                 clients: clients_at.clone(),
                 snapshot_every: self.snapshot_every,
+                quirks: Quirks { ack_before_commit: self.ack_before_commit },
             };
             let ports = [(PORT_CLIENT, Kind::Client), (PORT_PEER, Kind::Peer)];
             let name = format!("server-{}", member.0);

@@ -51,6 +51,7 @@ mod links;
 mod log;
 mod members;
 mod message;
+pub mod quirks;
 mod replication;
 pub mod service;
 

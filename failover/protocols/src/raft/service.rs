@@ -4,6 +4,7 @@
 //! Writes are proposals, reads are confirmed by a quorum (thesis §6.4), so the store is linearizable. A client never
 //! repeats a write that it sent: without an answer its outcome is unknown (thesis §6.3 is the alternative).
 
+use super::quirks::Quirks;
 use super::{Config, Embed, Event, Member, Raft};
 use crate::contract::*;
 use crate::graph::{Change, Content, Graph, ITEMS, Refusal, Transaction, VALUE, Vertex};
@@ -151,6 +152,8 @@ pub struct ServerConfig {
     pub clients: BTreeMap<Member, SocketAddrV4>,
     /// Take a snapshot whenever the log has grown by this many entries; `None`: never.
     pub snapshot_every: Option<u64>,
+    /// Planted bugs.
+    pub quirks: Quirks,
 }
 
 /// A server.
@@ -207,6 +210,7 @@ impl Server {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let mut waiting = Waiting { session, id, vertex: None };
+        let is_change = matches!(request, Request::Change(_));
         let accepted = match request {
             Request::Change(transaction) => self.raft.propose(cx, ticket, transaction).map(|_| ()),
             Request::Read(vertex) => {
@@ -228,6 +232,9 @@ impl Server {
             }
         };
         match accepted {
+            Ok(()) if is_change && self.config.quirks.answers_early() => {
+                self.reply(cx, &waiting, Reply::Done)
+            }
             Ok(()) => {
                 self.waiting.insert(ticket, waiting);
             }
