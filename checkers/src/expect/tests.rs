@@ -1,9 +1,10 @@
 //! Expectations: reading them, refusing wrong ones helpfully, and judging.
 
-use super::aggregate::Aggregate;
+use super::aggregate::Percentiles;
 use super::registry::{METRICS, Unit};
 use super::*;
 use crate::measure::{Linearizability, Span};
+use crate::stats::{Distribution, Sample};
 
 fn read(text: &str) -> Expectation {
     parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -268,44 +269,13 @@ fn an_expectation_is_a_string_in_json() {
 }
 
 #[test]
-fn the_aggregate_has_the_fields_of_the_programs_output() {
-    let mut slow = never_recovered(40_000.0);
-    slow.rto.phases.detect = Some(5_000.0);
-    slow.rpo.writes = Some(3);
-    slow.rpo.bytes = Some(30);
-    slow.rpo.time_ms = Some(12.5);
-    slow.split_brain.grade = 4;
-    slow.split_brain.ms = 250.0;
-    slow.split_brain.divergent_writes = 2;
-    slow.failover.count = 2;
-    slow.linearizable = Linearizability::Unknown { why: String::new() };
-    let mut fast = recovered(6_000.0);
-    fast.linearizable = Linearizability::Holds;
-    let inert = with(|run| run.faults_effective = 0);
-    let json = serde_json::to_value(Aggregate::of(&[fast, slow, inert])).unwrap();
-    assert_eq!(json["runs"], 3);
-    assert_eq!(json["inert"], 1);
-    assert_eq!(json["rto_ms"]["p50"], 6_000.0);
-    assert_eq!(json["rto_ms"]["p99"], 40_000.0);
-    assert_eq!(json["rto_ms"]["censored"], 1);
-    assert_eq!(json["rto_ms"]["maxima"], serde_json::json!(["p90", "p95", "p99"]));
-    assert_eq!(json["rto_ms"]["lower_bounds"], serde_json::json!(["p90", "p95", "p99", "max"]));
-    assert_eq!(json["phases_ms"]["detect"], serde_json::json!({ "p50": 5_000.0, "p99": 5_000.0 }));
-    assert_eq!(json["phases_ms"]["fence"], serde_json::Value::Null);
-    assert_eq!(json["rpo"]["writes_max"], 3);
-    assert_eq!(json["rpo"]["runs_with_loss"], 1);
-    assert_eq!(json["split_brain"]["divergent_writes_max"], 2);
-    assert_eq!(json["linearizable"], serde_json::json!({ "holds": 1, "violated": 0, "unknown": 1 }));
-    assert_eq!(json["faults"], serde_json::json!({ "injected": 3, "effective": 2 }));
-    assert_eq!(json["failovers"], serde_json::json!({ "min": 0, "max": 2 }));
-}
-
-#[test]
-fn nothing_measured_is_null_and_not_zero() {
-    let json = serde_json::to_value(Aggregate::of(&[])).unwrap();
-    for field in ["rto_ms", "linearizable"] {
-        assert_eq!(json[field], serde_json::Value::Null);
-    }
-    assert_eq!(json["rpo"]["writes_max"], serde_json::Value::Null);
-    assert_eq!(json["failovers"]["min"], serde_json::Value::Null);
+fn percentiles_keep_the_runs_that_never_recovered_and_tell_which_figures_are_bounds() {
+    let samples = [(6_000.0, false), (40_000.0, true)];
+    let samples = samples.map(|(value, censored)| Sample { value, censored });
+    let percentiles = Percentiles::of(&samples.into_iter().collect()).unwrap();
+    assert_eq!((percentiles.p50, percentiles.p99, percentiles.max), (6_000.0, 40_000.0, 40_000.0));
+    assert_eq!((percentiles.censored, percentiles.samples), (1, 2));
+    assert_eq!(percentiles.maxima, ["p90", "p95", "p99"]);
+    assert_eq!(percentiles.lower_bounds, ["p90", "p95", "p99", "max"]);
+    assert_eq!(Percentiles::of(&Distribution::default()), None, "nothing measured is not zero");
 }

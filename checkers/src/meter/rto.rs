@@ -4,7 +4,7 @@
 //! `rto = (completion of the first good probe invoked after b) - (begin of the fault)`; 0 and no outage if there is
 //! no `b`; censored if no good probe follows. The clock starts at the fault even if acknowledgements before it turn
 //! out to be lost. A run's figure is its worst: over shards, and over faults if there are several. An outage belongs
-//! to the latest fault begun before it; what begins while it lasts (a cascade, a second fault) does not restart it.
+//! to the latest fault begun before it, if it begins no later than a horizon after that fault healed; what begins while it lasts (a cascade, a second fault) does not restart it.
 //!
 //! ```text
 //! probes   + + + + x x x x x x + + +      rto = F..A
@@ -18,7 +18,7 @@
 use super::finals::Survival;
 use super::index::{Run, acknowledged_write};
 use super::phases;
-use super::windows::Windows;
+use super::windows::{self, Windows};
 use super::{Basis, ms};
 use crate::measure::{Rto, Span};
 use crate::record::{NodeIndex, Operation, Purpose, SimTime};
@@ -171,7 +171,7 @@ pub(crate) fn measure(run: &Run, probes: &Probes, windows: &Windows) -> (Rto, He
     }
     let found = worst_of(run, &probes.writes, |probe| !probe.cut_side);
     rto.first = found.figure;
-    rto.stable = windows.stable(run);
+    rto.stable = windows.stable(run).map(|stable| no_shorter_than(stable, rto.first));
     rto.unavail_total = Some(ms(windows.total()));
     rto.unavail_max = Some(ms(windows.longest()));
     rto.write_gap = write_gap(probes, first_fault);
@@ -194,6 +194,15 @@ pub(crate) fn measure(run: &Run, probes: &Probes, windows: &Windows) -> (Rto, He
     (rto, headline)
 }
 
+/// Windows end with the last bad *invocation*; the good answer that ends the outage may come up to a deadline later, and
+/// service is not stable before it is back.
+fn no_shorter_than(stable: Span, first: Option<Span>) -> Span {
+    match first {
+        Some(first) if !stable.censored && first.ms > stable.ms => first,
+        Some(_) | None => stable,
+    }
+}
+
 /// The outages of all shards, and the worst of them.
 struct Found {
     figure: Option<Span>,
@@ -208,7 +217,7 @@ fn worst_of(run: &Run, shards: &[Vec<Probe>], counts: fn(&Probe) -> bool) -> Fou
     for (shard, probes) in shards.iter().enumerate() {
         let mut probes: Vec<Probe> = probes.iter().filter(|probe| counts(probe)).copied().collect();
         excuse_background(run, &mut probes);
-        let outages = outages(&faults, shard, &probes);
+        let outages = outages(run, &faults, shard, &probes);
         let observed = faults.first().is_some_and(|first| probes.iter().any(|probe| probe.invoked >= *first));
         let worst = outages.into_iter().reduce(|a, b| if b.badness() > a.badness() { b } else { a });
         let nothing = Span { ms: 0.0, censored: false };
@@ -223,7 +232,7 @@ fn worst_of(run: &Run, shards: &[Vec<Probe>], counts: fn(&Probe) -> bool) -> Fou
 }
 
 /// The first outage after each fault.
-fn outages(faults: &[SimTime], shard: usize, probes: &[Probe]) -> Vec<Outage> {
+fn outages(run: &Run, faults: &[SimTime], shard: usize, probes: &[Probe]) -> Vec<Outage> {
     let mut found: Vec<Outage> = Vec::new();
     let Some(first_fault) = faults.first() else { return found };
     let seen_until = probes.iter().map(|probe| probe.completed).max().unwrap_or_default();
@@ -232,7 +241,7 @@ fn outages(faults: &[SimTime], shard: usize, probes: &[Probe]) -> Vec<Outage> {
         let end = probes[first..].iter().position(|probe| probe.good).map(|skip| first + skip);
         next = end.unwrap_or(probes.len());
         let first_bad = probes[first].invoked;
-        let fault = faults.partition_point(|began| *began <= first_bad) - 1;
+        let Some(fault) = windows::attribute(run, first_bad) else { continue };
         if found.iter().all(|outage| outage.fault != fault) {
             let ended_by = end.map(|end| probes[end]);
             found.push(Outage { shard, fault, fault_at: faults[fault], ended_by, seen_until });

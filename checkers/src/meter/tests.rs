@@ -267,7 +267,7 @@ fn errors_of_the_calm_window_are_not_blamed_on_the_fault() {
     let m = story.measure();
     // From 20.0 s to 21.9 s everything fails, and the noise at 22.0 s with it.
     assert_eq!(m.rto.first, exactly(7_101.0));
-    assert_eq!((m.rto.stable, m.rto.unavail_total), (exactly(7_100.0), Some(2_100.0)));
+    assert_eq!((m.rto.stable, m.rto.unavail_total), (exactly(7_101.0), Some(2_100.0)));
     let mut quiet = Story::new(60_000);
     for ms in (0..50_000).step_by(100) {
         quiet.probe(ms, (ms % 1_000 != 0).then_some(ms + 1), A);
@@ -338,8 +338,32 @@ fn a_bad_window_long_after_the_heal_is_not_the_faults() {
     story.fault(10_000, "cut", A).healed = Some(healed);
     story.survives_all_but(&[A, B], &[]);
     let m = story.measure();
-    assert_eq!(m.rto.stable, exactly(1_000.0));
+    assert_eq!(m.rto.stable, exactly(1_001.0));
     assert_eq!(m.rto.unavail_total, Some(2_000.0));
+    let mut late = Story::new(120_000);
+    for ms in (0..110_000).step_by(50) {
+        late.probe(ms, (!(90_000..91_000).contains(&ms)).then_some(ms + 1), A);
+    }
+    let healed = late.instant(12_000);
+    late.fault(10_000, "cut", A).healed = Some(healed);
+    late.survives_all_but(&[A, B], &[]);
+    let m = late.measure();
+    assert_eq!((m.rto.first, m.rto.outage, m.rto.unavail_total), (exactly(0.0), false, Some(1_000.0)));
+}
+
+#[test]
+fn a_request_asked_before_the_service_is_back_may_end_the_outage_and_stable_is_no_shorter() {
+    let mut story = Story::new(60_000);
+    story.good_probes(0, 10_000, 50, A);
+    story.kill(10_000, A);
+    story.bad_probes(10_000, 15_000, 50);
+    story.probe(15_000, Some(15_450), B);
+    story.promote(15_440, B);
+    story.good_probes(15_500, 50_000, 50, B);
+    story.survives_all_but(&[B, C], &[]);
+    let m = story.measure();
+    assert_eq!((m.rto.first, m.rto.stable), (exactly(5_450.0), exactly(5_450.0)));
+    assert_eq!(m.rto.unavail_total, Some(5_000.0), "what was asked after 15 s was answered");
 }
 
 #[test]

@@ -122,7 +122,8 @@ fn merge(run: &Run, shard: usize, origin: SimTime, bins: &[Bin], calm: Share) ->
     windows
 }
 
-fn attribute(run: &Run, from: SimTime) -> Option<usize> {
+/// The fault to blame for something bad that begins at `from`.
+pub(crate) fn attribute(run: &Run, from: SimTime) -> Option<usize> {
     let fault = run.fault_before(from)?;
     let healed = run.records.journal.faults[fault].healed.map_or(run.records.end, |healed| healed.at);
     (from.0 <= healed.0.saturating_add(run.options.horizon.0)).then_some(fault)
