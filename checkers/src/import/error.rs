@@ -42,14 +42,14 @@ pub enum ImportError {
 pub(super) struct Problem {
     /// Byte at which it shows.
     pub offset: usize,
-    text: String,
+    text: Box<str>,
 }
 
 impl Problem {
     /// A problem in words.
     #[cold]
     pub fn new(offset: usize, text: impl fmt::Display) -> Problem {
-        Problem { offset, text: text.to_string() }
+        Problem { offset, text: text.to_string().into() }
     }
 
     /// A word that is not one of those allowed here.
@@ -60,7 +60,7 @@ impl Problem {
         if let Some(near) = nearest(&found, allowed) {
             text.push_str(&format!("; did you mean `{near}`?"));
         }
-        Problem { offset, text }
+        Problem { offset, text: text.into() }
     }
 
     /// The same with line and column.
@@ -71,7 +71,7 @@ impl Problem {
             name: name.to_owned(),
             line: line_of(text, self.offset),
             column: (before.len() - line_start) as u64 + 1,
-            problem: self.text,
+            problem: self.text.into(),
         }
     }
 }

@@ -60,84 +60,123 @@ pub(super) struct Event<'a> {
     pub node: Raw<'a>,
 }
 
-const TYPES: [&str; 4] = ["invoke", "ok", "fail", "info"];
-const FUNCTIONS: [&str; 6] = ["read", "write", "cas", "append", "get", "put"];
-
-fn kind_of(word: &[u8], offset: usize) -> Result<Type, Problem> {
-    match word {
-        b"invoke" => Ok(Type::Invoke),
-        b"ok" => Ok(Type::Ok),
-        b"fail" => Ok(Type::Fail),
-        b"info" => Ok(Type::Info),
-        other => Err(Problem::unknown_word(offset, "type", other, &TYPES)),
-    }
-}
-
-fn function_of(word: &[u8], offset: usize) -> Result<Function, Problem> {
-    match word {
-        b"read" => Ok(Function::Read),
-        b"write" => Ok(Function::Write),
-        b"cas" => Ok(Function::Cas),
-        b"append" => Ok(Function::Append),
-        b"get" => Ok(Function::Get),
-        b"put" => Ok(Function::Put),
-        other => Err(Problem::unknown_word(offset, "operation", other, &FUNCTIONS)),
-    }
-}
-
-/// The fields of an event while they are collected.
-struct Fields<'a> {
-    offset: usize,
-    process: Option<Raw<'a>>,
-    process_at: usize,
-    kind: Option<(&'a [u8], usize)>,
-    function: Option<(&'a [u8], usize)>,
-    event: Event<'a>,
-}
-
-impl<'a> Fields<'a> {
-    #[inline]
-    fn new(offset: usize) -> Self {
-        let event = Event {
-            offset,
+impl Event<'_> {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Event {
+            offset: 0,
             process: 0,
             kind: Type::Invoke,
             function: Function::Read,
             key: Raw::Nil,
             value: Raw::Nil,
-            value_at: offset,
+            value_at: 0,
             current: None,
             error: false,
             time: Raw::Nil,
             node: Raw::Nil,
-        };
-        Fields { offset, process: None, process_at: offset, kind: None, function: None, event }
-    }
-
-    /// The event, or `None` if it is not of a client.
-    #[inline]
-    fn finish(mut self) -> Result<Option<Event<'a>>, Problem> {
-        match self.process {
-            Some(Raw::Int(process)) => self.event.process = process,
-            Some(Raw::Word(_) | Raw::Text(_)) => return Ok(None),
-            Some(_) => return Err(Problem::new(self.process_at, "a process is a number or a name")),
-            None => return Err(Problem::new(self.offset, "an event without `process`")),
         }
-        let missing = |what: &str| Problem::new(self.offset, format!("an event without `{what}`"));
-        let (kind, at) = self.kind.ok_or_else(|| missing("type"))?;
-        self.event.kind = kind_of(kind, at)?;
-        let (function, at) = self.function.ok_or_else(|| missing("f"))?;
-        self.event.function = function_of(function, at)?;
-        Ok(Some(self.event))
     }
 }
 
-/// The next event of a Jepsen or Knossos history in EDN, or of Porcupine's key-value logs: maps in any layout.
-/// `Ok(None)` at the end.
+const TYPES: [&str; 4] = ["invoke", "ok", "fail", "info"];
+const FUNCTIONS: [&str; 6] = ["read", "write", "cas", "append", "get", "put"];
+
+/// Which fields an event had; the rest of it goes straight into the event.
+#[derive(Default)]
+struct Seen<'a> {
+    process: Process,
+    kind: bool,
+    /// The operation's name and where it stands: a name we do not know matters only if a client used it.
+    function: Option<(&'a [u8], usize)>,
+}
+
+#[derive(Default, PartialEq, Eq)]
+enum Process {
+    #[default]
+    Missing,
+    Client,
+    Named,
+}
+
+impl<'a> Event<'a> {
+    /// Forgets the event before.
+    #[inline(always)]
+    fn begin(&mut self, offset: usize) {
+        self.offset = offset;
+        self.key = Raw::Nil;
+        self.value = Raw::Nil;
+        self.value_at = offset;
+        self.current = None;
+        self.error = false;
+        self.time = Raw::Nil;
+        self.node = Raw::Nil;
+    }
+
+    #[inline(always)]
+    fn set_process(&mut self, seen: &mut Seen<'a>, cursor: &mut Cursor<'a>) -> Result<(), Problem> {
+        let at = cursor.at;
+        seen.process = match cursor.value()? {
+            Raw::Int(process) => {
+                self.process = process;
+                Process::Client
+            }
+            Raw::Word(_) | Raw::Text(_) => Process::Named,
+            Raw::Nil | Raw::Vector(_) => return Err(Problem::new(at, "a process is a number or a name")),
+        };
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn set_type(&mut self, seen: &mut Seen<'a>, word: &[u8], at: usize) -> Result<(), Problem> {
+        self.kind = match word {
+            b"invoke" => Type::Invoke,
+            b"ok" => Type::Ok,
+            b"fail" => Type::Fail,
+            b"info" => Type::Info,
+            other => return Err(Problem::unknown_word(at, "type", other, &TYPES)),
+        };
+        seen.kind = true;
+        Ok(())
+    }
+
+    /// Whether it is complete, and of a client.
+    #[inline(always)]
+    fn finish(&mut self, seen: &Seen<'a>) -> Result<bool, Problem> {
+        match seen.process {
+            Process::Client => {}
+            Process::Named => return Ok(false),
+            Process::Missing => return Err(Problem::new(self.offset, "an event without `process`")),
+        }
+        if !seen.kind {
+            return Err(Problem::new(self.offset, "an event without `type`"));
+        }
+        let Some((function, at)) = seen.function else {
+            return Err(Problem::new(self.offset, "an event without `f`"));
+        };
+        self.function = match function {
+            b"read" => Function::Read,
+            b"write" => Function::Write,
+            b"cas" => Function::Cas,
+            b"append" => Function::Append,
+            b"get" => Function::Get,
+            b"put" => Function::Put,
+            other => return Err(Problem::unknown_word(at, "operation", other, &FUNCTIONS)),
+        };
+        Ok(true)
+    }
+}
+
+/// The next event of a Jepsen or Knossos history in EDN, or of Porcupine's key-value logs: maps in any layout. False
+/// at the end.
 #[inline]
-pub(super) fn edn<'a>(cursor: &mut Cursor<'a>, ignored: &mut u64) -> Result<Option<Event<'a>>, Problem> {
+pub(super) fn edn<'a>(
+    cursor: &mut Cursor<'a>,
+    ignored: &mut u64,
+    event: &mut Event<'a>,
+) -> Result<bool, Problem> {
     loop {
-        cursor.blanks_and_comments();
+        cursor.blanks();
         match cursor.peek() {
             b'{' => {}
             b'[' | b'(' | b']' | b')' => {
@@ -149,19 +188,24 @@ pub(super) fn edn<'a>(cursor: &mut Cursor<'a>, ignored: &mut u64) -> Result<Opti
                 cursor.word();
                 continue;
             }
-            0 if cursor.is_done() => return Ok(None),
+            b';' => {
+                cursor.blanks_and_comments();
+                continue;
+            }
+            0 if cursor.is_done() => return Ok(false),
             _ => return Err(Problem::new(cursor.at, "expected an operation: a map in braces")),
         }
-        match edn_map(cursor)? {
-            Some(event) => return Ok(Some(event)),
-            None => *ignored += 1,
+        if edn_map(cursor, event)? {
+            return Ok(true);
         }
+        *ignored += 1;
     }
 }
 
 #[inline]
-fn edn_map<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Event<'a>>, Problem> {
-    let mut fields = Fields::new(cursor.at);
+fn edn_map<'a>(cursor: &mut Cursor<'a>, event: &mut Event<'a>) -> Result<bool, Problem> {
+    event.begin(cursor.at);
+    let mut seen = Seen::default();
     cursor.at += 1;
     loop {
         cursor.blanks();
@@ -169,42 +213,43 @@ fn edn_map<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Event<'a>>, Problem> {
             b':' => {}
             b'}' => {
                 cursor.at += 1;
-                return fields.finish();
+                return event.finish(&seen);
             }
-            0 if cursor.is_done() => {
-                return Err(Problem::new(fields.offset, "a map that is never closed"));
-            }
+            0 if cursor.is_done() => return Err(Problem::new(event.offset, "a map that is never closed")),
             _ => return Err(Problem::new(cursor.at, "expected a field such as `:process`")),
         }
         let name = cursor.word();
         cursor.blanks();
         let at = cursor.at;
         match name {
-            b":process" => {
-                fields.process = Some(cursor.value()?);
-                fields.process_at = at;
+            b":type" => {
+                let word = keyword(cursor)?;
+                event.set_type(&mut seen, word, at)?;
             }
-            b":type" => fields.kind = Some((keyword(cursor)?, at)),
-            b":f" => fields.function = Some((keyword(cursor)?, at)),
+            b":f" => seen.function = Some((keyword(cursor)?, at)),
             b":value" => {
-                fields.event.value = cursor.value()?;
-                fields.event.value_at = at;
+                event.value = cursor.value()?;
+                event.value_at = at;
             }
-            b":key" => fields.event.key = cursor.value()?,
-            b":time" => fields.event.time = cursor.value()?,
-            b":error" => fields.event.error = cursor.value()? != Raw::Nil,
-            b":node" => fields.event.node = cursor.value()?,
+            b":process" => event.set_process(&mut seen, cursor)?,
+            b":time" => event.time = cursor.value()?,
+            b":key" => event.key = cursor.value()?,
+            b":error" => event.error = cursor.value()? != Raw::Nil,
+            b":node" => event.node = cursor.value()?,
             _ => _ = cursor.value()?,
         }
     }
 }
 
 /// A keyword without its colon; a string will do as well.
-#[inline]
+#[inline(always)]
 fn keyword<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Problem> {
+    if cursor.peek() == b':' {
+        cursor.at += 1;
+        return Ok(cursor.word());
+    }
     let at = cursor.at;
     match cursor.value()? {
-        Raw::Word([b':', name @ ..]) => Ok(name),
         Raw::Word(name) | Raw::Text(name) => Ok(name),
         _ => Err(Problem::new(at, "expected a keyword")),
     }
@@ -212,9 +257,13 @@ fn keyword<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Problem> {
 
 const FIELDS: [&str; 9] = ["process", "type", "f", "key", "value", "current", "time", "node", "error"];
 
-/// The next event of our own JSON lines. `Ok(None)` at the end.
+/// The next event of our own JSON lines. False at the end.
 #[inline]
-pub(super) fn json<'a>(cursor: &mut Cursor<'a>, ignored: &mut u64) -> Result<Option<Event<'a>>, Problem> {
+pub(super) fn json<'a>(
+    cursor: &mut Cursor<'a>,
+    ignored: &mut u64,
+    event: &mut Event<'a>,
+) -> Result<bool, Problem> {
     loop {
         cursor.blanks();
         match cursor.peek() {
@@ -223,19 +272,20 @@ pub(super) fn json<'a>(cursor: &mut Cursor<'a>, ignored: &mut u64) -> Result<Opt
                 cursor.at += 1;
                 continue;
             }
-            0 if cursor.is_done() => return Ok(None),
+            0 if cursor.is_done() => return Ok(false),
             _ => return Err(Problem::new(cursor.at, "expected an operation: an object in braces")),
         }
-        match json_object(cursor)? {
-            Some(event) => return Ok(Some(event)),
-            None => *ignored += 1,
+        if json_object(cursor, event)? {
+            return Ok(true);
         }
+        *ignored += 1;
     }
 }
 
 #[inline]
-fn json_object<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Event<'a>>, Problem> {
-    let mut fields = Fields::new(cursor.at);
+fn json_object<'a>(cursor: &mut Cursor<'a>, event: &mut Event<'a>) -> Result<bool, Problem> {
+    event.begin(cursor.at);
+    let mut seen = Seen::default();
     cursor.at += 1;
     loop {
         cursor.blanks();
@@ -243,10 +293,10 @@ fn json_object<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Event<'a>>, Problem
             b'"' => {}
             b'}' => {
                 cursor.at += 1;
-                return fields.finish();
+                return event.finish(&seen);
             }
             0 if cursor.is_done() => {
-                return Err(Problem::new(fields.offset, "an object that is never closed"));
+                return Err(Problem::new(event.offset, "an object that is never closed"));
             }
             _ => return Err(Problem::new(cursor.at, "expected a field name in quotes")),
         }
@@ -260,88 +310,87 @@ fn json_object<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Event<'a>>, Problem
         cursor.blanks();
         let at = cursor.at;
         match name {
-            b"process" => {
-                fields.process = Some(cursor.value()?);
-                fields.process_at = at;
+            b"process" => event.set_process(&mut seen, cursor)?,
+            b"type" => {
+                let word = quoted(cursor)?;
+                event.set_type(&mut seen, word, at)?;
             }
-            b"type" => fields.kind = Some((name_of(cursor)?, at)),
-            b"f" => fields.function = Some((name_of(cursor)?, at)),
+            b"f" => seen.function = Some((quoted(cursor)?, at)),
             b"value" => {
-                fields.event.value = cursor.value()?;
-                fields.event.value_at = at;
+                event.value = cursor.value()?;
+                event.value_at = at;
             }
-            b"key" => fields.event.key = cursor.value()?,
-            b"current" => fields.event.current = Some(cursor.value()?),
-            b"time" => fields.event.time = cursor.value()?,
-            b"node" => fields.event.node = cursor.value()?,
-            b"error" => fields.event.error = cursor.value()? != Raw::Nil,
+            b"key" => event.key = cursor.value()?,
+            b"current" => event.current = Some(cursor.value()?),
+            b"time" => event.time = cursor.value()?,
+            b"node" => event.node = cursor.value()?,
+            b"error" => event.error = cursor.value()? != Raw::Nil,
             other => return Err(Problem::unknown_word(name_at, "field", other, &FIELDS)),
         }
     }
 }
 
-#[inline]
-fn name_of<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Problem> {
-    let at = cursor.at;
-    match cursor.value()? {
-        Raw::Text(name) => Ok(name),
-        _ => Err(Problem::new(at, "expected a word in quotes")),
+#[inline(always)]
+fn quoted<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Problem> {
+    match cursor.peek() {
+        b'"' => cursor.string(),
+        _ => Err(Problem::new(cursor.at, "expected a word in quotes")),
     }
 }
 
 /// The next event of a log that Jepsen's console wrote, as Porcupine keeps them: lines
-/// `INFO  jepsen.util - PROCESS TYPE FUNCTION VALUE`. Other lines are skipped. `Ok(None)` at the end.
+/// `INFO  jepsen.util - PROCESS TYPE FUNCTION VALUE`. Other lines are skipped. False at the end.
 pub(super) fn jepsen_log<'a>(
     cursor: &mut Cursor<'a>,
     ignored: &mut u64,
-) -> Result<Option<Event<'a>>, Problem> {
+    event: &mut Event<'a>,
+) -> Result<bool, Problem> {
     while !cursor.is_done() {
         let start = cursor.at;
         let length = cursor.text[start..].iter().position(|&b| b == b'\n');
         let end = length.map_or(cursor.text.len(), |l| start + l);
-        let event = log_line(&cursor.text[..end], start)?;
         cursor.at = (end + 1).min(cursor.text.len());
-        if event.is_some() {
-            return Ok(event);
+        if log_line(&cursor.text[..end], start, event)? {
+            return Ok(true);
         }
         *ignored += u64::from(end > start);
     }
-    Ok(None)
+    Ok(false)
 }
 
-/// A line of such a log, which is the end of `text` from `start` on.
-fn log_line(text: &[u8], start: usize) -> Result<Option<Event<'_>>, Problem> {
+/// A line of such a log, which is the end of `text` from `start` on; false if it is another line.
+fn log_line<'a>(text: &'a [u8], start: usize, event: &mut Event<'a>) -> Result<bool, Problem> {
+    event.begin(start);
+    let mut seen = Seen::default();
     let mut cursor = Cursor { text, at: start };
     cursor.blanks();
     if cursor.word() != b"INFO" {
-        return Ok(None);
+        return Ok(false);
     }
     cursor.blanks();
     cursor.word();
     cursor.blanks();
     if cursor.word() != b"-" {
-        return Ok(None);
+        return Ok(false);
     }
     cursor.blanks();
     if !cursor.peek().is_ascii_digit() {
-        return Ok(None);
+        return Ok(false);
     }
-    let Raw::Int(process) = cursor.value()? else { return Ok(None) };
-    let mut fields = Fields::new(start);
-    fields.process = Some(Raw::Int(process));
+    event.set_process(&mut seen, &mut cursor)?;
     cursor.blanks();
-    let at = cursor.at;
+    let at = cursor.at + 1;
     // A line of prose may begin with a number too.
-    let [b':', kind @ ..] = cursor.word() else { return Ok(None) };
-    fields.kind = Some((kind, at + 1));
+    let [b':', kind @ ..] = cursor.word() else { return Ok(false) };
+    event.set_type(&mut seen, kind, at)?;
     cursor.blanks();
     let at = cursor.at;
     let [b':', function @ ..] = cursor.word() else {
         return Err(Problem::new(at, "expected an operation such as `:read`"));
     };
-    fields.function = Some((function, at + 1));
+    seen.function = Some((function, at + 1));
     cursor.blanks();
-    fields.event.value_at = cursor.at;
-    fields.event.value = cursor.value()?;
-    fields.finish()
+    event.value_at = cursor.at;
+    event.value = cursor.value()?;
+    event.finish(&seen)
 }

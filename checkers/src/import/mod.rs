@@ -240,19 +240,20 @@ fn each<'a>(
     if text.starts_with(b"\xEF\xBB\xBF") {
         cursor.at = 3;
     }
+    let mut event = Event::new();
     match format {
         Format::JsonLines => {
-            while let Some(event) = events::json(&mut cursor, ignored)? {
+            while events::json(&mut cursor, ignored, &mut event)? {
                 sink(&event)?;
             }
         }
         Format::Edn => {
-            while let Some(event) = events::edn(&mut cursor, ignored)? {
+            while events::edn(&mut cursor, ignored, &mut event)? {
                 sink(&event)?;
             }
         }
         Format::JepsenLog => {
-            while let Some(event) = events::jepsen_log(&mut cursor, ignored)? {
+            while events::jepsen_log(&mut cursor, ignored, &mut event)? {
                 sink(&event)?;
             }
         }

@@ -90,14 +90,10 @@ impl<'a> Cursor<'a> {
     /// Everything up to the next delimiter.
     #[inline(always)]
     pub fn word(&mut self) -> &'a [u8] {
-        let from = self.at;
-        while let Some(&byte) = self.text.get(self.at) {
-            if DELIMITER[byte as usize] {
-                break;
-            }
-            self.at += 1;
-        }
-        &self.text[from..self.at]
+        let rest = &self.text[self.at..];
+        let length = rest.iter().position(|&byte| DELIMITER[byte as usize]).unwrap_or(rest.len());
+        self.at += length;
+        &rest[..length]
     }
 
     /// The inside of a string; the cursor stands on the opening quote.
@@ -144,13 +140,19 @@ impl<'a> Cursor<'a> {
         let from = self.at;
         let negative = self.peek() == b'-';
         self.at += usize::from(negative);
-        let digits = self.at;
+        let rest = &self.text[self.at..];
         let mut value: i64 = 0;
-        while let digit @ b'0'..=b'9' = self.peek() {
-            value = value.wrapping_mul(10).wrapping_add(i64::from(digit - b'0'));
-            self.at += 1;
+        let mut digits = 0;
+        for &byte in rest {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                break;
+            }
+            value = value.wrapping_mul(10).wrapping_add(i64::from(digit));
+            digits += 1;
         }
-        let fits = self.at - digits <= 18 && self.at > digits;
+        self.at += digits;
+        let fits = (1..=18).contains(&digits);
         if fits && (self.is_done() || DELIMITER[self.peek() as usize]) {
             return Raw::Int(if negative { -value } else { value });
         }

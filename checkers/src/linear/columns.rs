@@ -158,39 +158,37 @@ impl Columns {
     }
 }
 
+/// One operation while it is collected.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    key: u32,
+    inv: u32,
+    ret: u32,
+    a: Token,
+    b: Token,
+    /// `None`: says nothing, so far.
+    kind: Option<Kind>,
+}
+
 /// Collects operations in the order of their invocation and completions as they happen, for any number of keys.
 #[derive(Debug, Default)]
 pub struct Builder {
     keys: Vec<KeyMeta>,
-    events: Vec<u32>,
-    count: Vec<u32>,
-    key: Vec<u32>,
-    inv: Vec<u32>,
-    ret: Vec<u32>,
-    kind: Vec<Option<Kind>>,
-    a: Vec<Token>,
-    b: Vec<Token>,
+    /// Per key: events so far, and operations that say something.
+    counts: Vec<(u32, u32)>,
+    rows: Vec<Row>,
 }
 
 impl Builder {
     /// A builder with room for `operations` operations.
     pub fn with_capacity(operations: usize) -> Self {
-        Builder {
-            key: Vec::with_capacity(operations),
-            inv: Vec::with_capacity(operations),
-            ret: Vec::with_capacity(operations),
-            kind: Vec::with_capacity(operations),
-            a: Vec::with_capacity(operations),
-            b: Vec::with_capacity(operations),
-            ..Builder::default()
-        }
+        Builder { rows: Vec::with_capacity(operations), ..Builder::default() }
     }
 
     /// Adds a key; keys are numbered from 0.
     pub fn key(&mut self, meta: KeyMeta) -> u32 {
         self.keys.push(meta);
-        self.events.push(0);
-        self.count.push(0);
+        self.counts.push((0, 0));
         (self.keys.len() - 1) as u32
     }
 
@@ -206,119 +204,123 @@ impl Builder {
 
     /// Number of operations so far.
     pub fn operations(&self) -> usize {
-        self.inv.len()
+        self.rows.len()
     }
 
     /// Arguments of an operation.
     pub fn arguments(&self, operation: u32) -> (Token, Token) {
-        (self.a[operation as usize], self.b[operation as usize])
+        let row = &self.rows[operation as usize];
+        (row.a, row.b)
     }
 
     /// The key of an operation.
     pub fn key_of(&self, operation: u32) -> u32 {
-        self.key[operation as usize]
+        self.rows[operation as usize].key
     }
 
     /// An invocation. Until it is completed the operation's outcome is unknown; `kind: None` is an operation that
     /// says nothing unless it completes, such as a read.
     #[inline]
     pub fn invoke(&mut self, key: u32, kind: Option<Kind>, a: Token, b: Token) -> u32 {
-        let k = key as usize;
-        self.events[k] += 1;
-        self.count[k] += 1;
-        self.key.push(key);
-        self.inv.push(self.events[k]);
-        self.ret.push(OPEN);
-        self.kind.push(kind);
-        self.a.push(a);
-        self.b.push(b);
-        (self.inv.len() - 1) as u32
+        let count = &mut self.counts[key as usize];
+        count.0 += 1;
+        count.1 += u32::from(kind.is_some());
+        self.rows.push(Row { key, inv: count.0, ret: OPEN, a, b, kind });
+        (self.rows.len() - 1) as u32
     }
 
     /// The operation took effect before now.
     #[inline]
     pub fn complete(&mut self, operation: u32, kind: Kind, a: Token, b: Token) {
-        let i = operation as usize;
-        let k = self.key[i] as usize;
-        self.events[k] += 1;
-        self.ret[i] = self.events[k];
-        self.kind[i] = Some(kind);
-        self.a[i] = a;
-        self.b[i] = b;
+        let row = &mut self.rows[operation as usize];
+        let count = &mut self.counts[row.key as usize];
+        count.0 += 1;
+        count.1 += u32::from(row.kind.is_none());
+        *row = Row { ret: count.0, a, b, kind: Some(kind), ..*row };
     }
 
     /// The operation certainly did not happen.
     #[inline]
     pub fn abort(&mut self, operation: u32) {
-        let i = operation as usize;
-        self.kind[i] = match self.kind[i] {
-            Some(Kind::Write) => Some(Kind::Aborted),
+        let row = &mut self.rows[operation as usize];
+        match row.kind {
+            Some(Kind::Write | Kind::Append) => row.kind = Some(Kind::Aborted),
             Some(Kind::Cas) => {
-                self.a[i] = self.b[i];
-                Some(Kind::Aborted)
+                row.a = row.b;
+                row.kind = Some(Kind::Aborted);
             }
-            Some(Kind::Append) => Some(Kind::Aborted),
-            Some(Kind::Read | Kind::ReadList | Kind::NotEqual | Kind::Aborted) | None => None,
-        };
+            Some(Kind::Read | Kind::ReadList | Kind::NotEqual | Kind::Aborted) | None => {}
+        }
     }
 
     /// Groups the operations by key and drops those that say nothing.
     pub fn finish(self) -> Columns {
-        let said = self.kind.iter().filter(|k| k.is_some()).count();
-        if self.keys.len() == 1 && said == self.kind.len() {
-            return self.single();
+        let mut start = Vec::with_capacity(self.keys.len() + 1);
+        let mut said = 0;
+        for count in &self.counts {
+            start.push(said);
+            said += count.1;
         }
-        let start = self.starts();
-        let mut next = start.clone();
-        let mut columns = Columns {
-            inv: vec![0; said],
-            ret: vec![0; said],
-            kind: vec![Kind::Read; said],
-            a: vec![0; said],
-            b: vec![0; said],
-            row: vec![0; said],
-            ..Columns::default()
+        start.push(said);
+        let events = self.counts.iter().map(|c| c.0).collect();
+        let columns = if self.keys.len() == 1 {
+            one_key(&self.rows, said as usize)
+        } else {
+            by_key(&self.rows, start.clone(), said as usize)
         };
-        for (i, kind) in self.kind.iter().enumerate() {
-            let Some(kind) = *kind else { continue };
-            let slot = &mut next[self.key[i] as usize];
-            let at = *slot as usize;
-            *slot += 1;
-            columns.inv[at] = self.inv[i];
-            columns.ret[at] = self.ret[i];
-            columns.kind[at] = kind;
-            columns.a[at] = self.a[i];
-            columns.b[at] = self.b[i];
-            columns.row[at] = i as u32;
-        }
-        Columns { keys: self.keys, start, events: self.events, ..columns }
+        Columns { keys: self.keys, start, events, ..columns }
     }
+}
 
-    fn starts(&self) -> Vec<u32> {
-        let mut count = vec![0u32; self.keys.len() + 1];
-        for (key, kind) in self.key.iter().zip(&self.kind) {
-            count[*key as usize + 1] += u32::from(kind.is_some());
+/// The columns of one key: in order as they are. Rows are numbered only if something is dropped.
+fn one_key(rows: &[Row], said: usize) -> Columns {
+    let mut columns = Columns {
+        inv: Vec::with_capacity(said),
+        ret: Vec::with_capacity(said),
+        kind: Vec::with_capacity(said),
+        a: Vec::with_capacity(said),
+        b: Vec::with_capacity(said),
+        ..Columns::default()
+    };
+    for row in rows {
+        if let Some(kind) = row.kind {
+            columns.inv.push(row.inv);
+            columns.ret.push(row.ret);
+            columns.kind.push(kind);
+            columns.a.push(row.a);
+            columns.b.push(row.b);
         }
-        for k in 1..count.len() {
-            count[k] += count[k - 1];
-        }
-        count
     }
+    if said < rows.len() {
+        columns.row = (0..).zip(rows).filter(|(_, row)| row.kind.is_some()).map(|(i, _)| i).collect();
+    }
+    columns
+}
 
-    /// One key and nothing to drop: the columns are there already.
-    fn single(self) -> Columns {
-        Columns {
-            start: vec![0, self.inv.len() as u32],
-            keys: self.keys,
-            events: self.events,
-            inv: self.inv,
-            ret: self.ret,
-            kind: self.kind.into_iter().flatten().collect(),
-            a: self.a,
-            b: self.b,
-            ..Columns::default()
-        }
+/// The columns of many keys; `next` is where each key's operations begin.
+fn by_key(rows: &[Row], mut next: Vec<u32>, said: usize) -> Columns {
+    let mut columns = Columns {
+        inv: vec![0; said],
+        ret: vec![0; said],
+        kind: vec![Kind::Read; said],
+        a: vec![0; said],
+        b: vec![0; said],
+        row: vec![0; said],
+        ..Columns::default()
+    };
+    for (i, row) in rows.iter().enumerate() {
+        let Some(kind) = row.kind else { continue };
+        let slot = &mut next[row.key as usize];
+        let at = *slot as usize;
+        *slot += 1;
+        columns.inv[at] = row.inv;
+        columns.ret[at] = row.ret;
+        columns.kind[at] = kind;
+        columns.a[at] = row.a;
+        columns.b[at] = row.b;
+        columns.row[at] = i as u32;
     }
+    columns
 }
 
 /// Gives tokens to values that are not small integers. Two values get one token exactly if they are equal.
