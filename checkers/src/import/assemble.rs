@@ -117,8 +117,8 @@ pub(super) struct Assembler {
 impl Assembler {
     /// For a text of this length and a model, if it is known.
     pub fn new(bytes: usize, model: Option<Model>) -> Self {
-        // An event is about 75 bytes and up; a third of that is free if it was too much.
-        Assembler { builder: Builder::with_capacity(bytes / 240), model, ..Assembler::default() }
+        // Two events of about 80 bytes make an operation; memory that is not written to costs nothing.
+        Assembler { builder: Builder::with_capacity(bytes / 160), model, ..Assembler::default() }
     }
 
     /// Number of operations so far.
