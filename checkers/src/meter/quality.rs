@@ -70,22 +70,38 @@ fn detection_window(run: &Run, line: &ShardLine, promotion: &Promotion) -> (SimT
     (from.min(SimTime(until.0.saturating_sub(run.options.deadline.0))), until)
 }
 
-/// Whether more than half of the clients that wrote to the shard in that time were answered by `node` in time, always.
+/// Whether `node` answered more than half of the shard's clients in time, always, in that time. A client that waits for
+/// an answer, or backs off, asks nothing: it is judged by the writes that were open then, or failing that by its last
+/// one before.
 fn serves_majority(run: &Run, shard: usize, node: NodeIndex, from: SimTime, until: SimTime) -> bool {
-    let operations = &run.records.history.operations;
-    let begin = operations.partition_point(|operation| operation.invoked.at < from);
-    let mut served: BTreeMap<NodeIndex, bool> = BTreeMap::new();
-    for operation in operations[begin..].iter().take_while(|operation| operation.invoked.at < until) {
-        if operation.is_write() && by_clients(operation) && run.shard_of(operation) == shard {
-            let done =
-                operation.completed.map(|completed| completed.at.0.saturating_sub(operation.invoked.at.0));
-            let in_time =
-                done.is_some_and(|took| took <= run.options.deadline.0) && acknowledged_write(operation);
-            let by_it = operation.answered_by.is_none_or(|answerer| answerer == node);
-            *served.entry(operation.client).or_insert(true) &= in_time && by_it;
+    let mut clients: BTreeMap<NodeIndex, Served> = BTreeMap::new();
+    for operation in
+        run.records.history.operations.iter().take_while(|operation| operation.invoked.at < until)
+    {
+        if !(operation.is_write() && by_clients(operation) && run.shard_of(operation) == shard) {
+            continue;
+        }
+        let done = operation.completed.map(|completed| completed.at);
+        let in_time = done.is_some_and(|done| done.0 <= operation.invoked.at.0 + run.options.deadline.0);
+        let by_it = operation.answered_by.is_none_or(|answerer| answerer == node);
+        let well = in_time && by_it && acknowledged_write(operation);
+        let client = clients.entry(operation.client).or_default();
+        if done.is_none_or(|done| done >= from) {
+            client.within = Some(client.within.unwrap_or(true) && well);
+        } else {
+            client.before = well;
         }
     }
-    served.values().filter(|served| **served).count() * 2 > served.len()
+    clients.values().filter(|client| client.within.unwrap_or(client.before)).count() * 2 > clients.len()
+}
+
+/// How a client fared.
+#[derive(Default)]
+struct Served {
+    /// Its last write before the window was answered well.
+    before: bool,
+    /// All its writes that were open in the window were; `None`: there were none.
+    within: Option<bool>,
 }
 
 fn is_missed(run: &Run, window: &BadWindow) -> bool {

@@ -841,6 +841,29 @@ fn a_primary_that_serves_one_client_of_two_is_replaced_rightly() {
 }
 
 #[test]
+fn clients_that_wait_or_back_off_are_not_forgotten() {
+    for (served, expected) in [(false, 0), (true, 1)] {
+        let mut story = Story::new(60_000);
+        story.fault(10_000, "cut", A);
+        story.mark(13_000, Mark::Suspected, A);
+        story.mark(13_400, Mark::Declared, A);
+        story.good_probes(0, 15_000, 100, A);
+        // Two clients that ask nothing between 12.9 s and 13.4 s; the last thing they know decides.
+        for name in ["near", "far"] {
+            let client = story.node(name, NodeClass::Client, None);
+            story.acked(9_000, 9_001, A);
+            story.records.history.operations.last_mut().unwrap().client = client;
+            story.acked(12_000, if served { 12_001 } else { 12_800 }, A);
+            story.records.history.operations.last_mut().unwrap().client = client;
+        }
+        story.demote(15_000, A);
+        story.promote(15_000, B);
+        story.survives_all_but(&[A, B, C], &[]);
+        assert_eq!(story.measure().failover.false_failovers, expected);
+    }
+}
+
+#[test]
 fn a_primary_killed_between_two_probes_is_replaced_rightly() {
     let mut story = Story::new(60_000);
     story.good_probes(0, 10_000, 500, A);
