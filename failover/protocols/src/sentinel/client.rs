@@ -372,10 +372,15 @@ impl Client {
             self.send(cx, request);
             return;
         }
-        let demoted = reply == Reply::Error(Error::ReadOnly);
+        // Client libraries take LOADING for an error of the connection; Pika's refusal is not in their READONLY class.
+        let leave = match reply {
+            Reply::Error(Error::ReadOnly) => self.policy.resolves_on_read_only,
+            Reply::Error(Error::Loading) => self.policy.resolves_on_error,
+            _ => false,
+        };
         let outcome = outcome_of(&operation.op, reply);
         self.finish(cx, request, outcome, Some(addr));
-        if demoted && self.policy.resolves_on_read_only {
+        if leave {
             self.lose_route(cx);
             self.resolve_if_wanted(cx);
         }

@@ -74,7 +74,8 @@ impl Sentinel {
         let (epoch, run_id) = (self.epoch, self.run_id);
         let group = &mut self.groups[index];
         let candidate = (group.failover.stage != Stage::None).then_some(run_id);
-        let suspected = group.primary.suspected;
+        // A coordinated failover needs votes although nobody suspects the primary.
+        let wanted = group.primary.suspected || group.failover.coordinated;
         let addr = group.primary.addr;
         for peer in group.peers.values_mut() {
             if older(now, peer.answered_at, ANSWER_AGE_MAX) {
@@ -82,7 +83,7 @@ impl Sentinel {
                 peer.vote = None;
             }
             let due = at_once || older(now, peer.answered_at, ASK_PERIOD);
-            if suspected && !peer.link.disconnected && due && !peer.link.is_clogged() {
+            if wanted && !peer.link.disconnected && due && !peer.link.is_clogged() {
                 let question = SentinelCommand::IsPrimaryDown { addr, epoch, candidate };
                 peer.link.send(cx, Command::Sentinel(question), Asked::Vote);
             }
