@@ -1,16 +1,19 @@
 //! Many runs: scenarios times seeds, on several threads, with results in seed order whatever the threads do.
 
 mod capsule;
+mod cross_check;
 mod store;
 mod verdict;
 mod work;
 
 pub use capsule::{Capsule, CapsuleError};
+pub use cross_check::cross_check;
 pub use store::{Store, StoreError, read_plan, read_results, remaining};
 pub use verdict::{judge, line_of};
 pub use work::{Interrupt, Progress, Task, execute};
 
-use crate::run::{Detail, run};
+use crate::backends::Backend;
+use crate::run::Detail;
 use crate::scenario::Loaded;
 use firedrill_reports::result::{ScenarioResult, Seed, StoredRun};
 
@@ -26,11 +29,21 @@ pub struct Job {
     pub seeds: Vec<u64>,
     /// The seeds are the scenario's own: its `min_runs` counts.
     pub own_seeds: bool,
+    /// Where it is run.
+    pub backend: Backend,
 }
 
-/// The command that replays a seed of a scenario.
-pub fn replay_command(scenario: &str, seed: u64) -> String {
-    format!("firedrill replay {scenario} --seed {seed}")
+/// The command that replays a seed of a job.
+pub fn replay_command(job: &Job, seed: u64) -> String {
+    let Loaded { scenario, path, .. } = &job.loaded;
+    // A scenario of the gallery is known by its name, any other by its file.
+    let known = path.ends_with(&format!("scenarios/{}.json", scenario.name));
+    let target = if known { &scenario.name } else { path };
+    let backend = match job.backend {
+        Backend::Kernel => String::new(),
+        other => format!(" --backend {}", other.name()),
+    };
+    format!("firedrill replay {target} --seed {seed}{backend}")
 }
 
 /// Whole records of the runs worth drawing: failing ones first, then the slowest recovery. They are made again by
@@ -38,7 +51,7 @@ pub fn replay_command(scenario: &str, seed: u64) -> String {
 pub fn store_worst(job: &Job, result: &mut ScenarioResult, at_most: usize) {
     let scenario = &job.loaded.scenario;
     for (seed, why) in worth_drawing(result).into_iter().take(at_most) {
-        let outcome = run(scenario, seed.0, &Detail { notes: true, ..Detail::default() });
+        let outcome = job.backend.run(scenario, seed.0, &Detail { notes: true, ..Detail::default() });
         let measurement = crate::run::measure(scenario, &outcome.records);
         result.stored.push(StoredRun {
             seed,
@@ -46,7 +59,7 @@ pub fn store_worst(job: &Job, result: &mut ScenarioResult, at_most: usize) {
             records: outcome.records,
             measurement,
             violations: Vec::new(),
-            replay: replay_command(&scenario.name, seed.0),
+            replay: replay_command(job, seed.0),
         });
     }
 }

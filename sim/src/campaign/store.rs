@@ -75,6 +75,8 @@ pub struct PlannedJob {
     pub seeds: Vec<String>,
     /// The seeds are the scenario's own.
     pub own_seeds: bool,
+    /// The backend's name.
+    pub backend: String,
 }
 
 impl Plan {
@@ -85,6 +87,7 @@ impl Plan {
             text: job.loaded.text.clone(),
             seeds: job.seeds.iter().map(u64::to_string).collect(),
             own_seeds: job.own_seeds,
+            backend: job.backend.name().to_owned(),
         });
         Plan { engine: ENGINE.to_owned(), jobs: planned.collect() }
     }

@@ -17,13 +17,13 @@ const FAILURES_LISTED: usize = 50;
 pub fn line_of(job: &Job, seed: u64) -> RunLine {
     let began = cpu_time::ThreadTime::now();
     let scenario = &job.loaded.scenario;
-    let outcome = run::run(scenario, seed, &run::Detail::default());
+    let outcome = job.backend.run(scenario, seed, &run::Detail::default());
     let measurement = run::measure(scenario, &outcome.records);
     let expectations = expectations_of_a_run(job, &measurement);
     RunLine {
         scenario: scenario.name.clone(),
         seed: Seed(seed),
-        backend: "kernel".to_owned(),
+        backend: job.backend.name().to_owned(),
         trace_hash: outcome.trace.hex(),
         inert: measurement.faults_effective < measurement.faults,
         failures: expectations
@@ -69,7 +69,7 @@ pub fn judge(job: &Job, lines: Vec<RunLine>) -> ScenarioResult {
     let mut summary = ScenarioSummary {
         name: scenario.name.clone(),
         system: scenario.system.name().to_owned(),
-        backend: lines.first().map_or_else(|| "kernel".to_owned(), |line| line.backend.clone()),
+        backend: job.backend.name().to_owned(),
         story: scenario.story.clone(),
         source: scenario.source.clone().unwrap_or_default(),
         path: job.loaded.path.clone(),
@@ -90,7 +90,7 @@ pub fn judge(job: &Job, lines: Vec<RunLine>) -> ScenarioResult {
         summary.expectations.push(result);
     }
     verdict = verdict.worst(evidence(job, &lines, &mut summary.notes));
-    summary.failures = failures(scenario.name.as_str(), &lines, &worst_seeds);
+    summary.failures = failures(job, &lines, &worst_seeds);
     summary.trace_hash = campaign_hash(&lines);
     summary.verdict = verdict;
     summary.exit = verdict.exit();
@@ -143,7 +143,7 @@ fn evidence(job: &Job, lines: &[RunLine], notes: &mut Vec<String>) -> Verdict {
     verdict
 }
 
-fn failures(scenario: &str, lines: &[RunLine], worst: &[(Seed, String)]) -> Vec<FailureLine> {
+fn failures(job: &Job, lines: &[RunLine], worst: &[(Seed, String)]) -> Vec<FailureLine> {
     let mut failing: Vec<(Seed, String)> =
         lines.iter().filter(|line| line.failed()).map(|line| (line.seed, line.failures.join("; "))).collect();
     for (seed, what) in worst {
@@ -154,12 +154,7 @@ fn failures(scenario: &str, lines: &[RunLine], worst: &[(Seed, String)]) -> Vec<
     failing.truncate(FAILURES_LISTED);
     failing
         .into_iter()
-        .map(|(seed, what)| FailureLine {
-            seed,
-            what,
-            capsule: None,
-            replay: replay_command(scenario, seed.0),
-        })
+        .map(|(seed, what)| FailureLine { seed, what, capsule: None, replay: replay_command(job, seed.0) })
         .collect()
 }
 

@@ -1,6 +1,7 @@
 //! `firedrill bench`: how fast is it?
 
 use super::{Cli, Exit, Failure, select};
+use crate::backends::Backend;
 use crate::campaign::{Job, line_of};
 use std::io::Write;
 
@@ -18,7 +19,7 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "simulated seconds per CPU-second, judged (median of {} runs)", args.runs)?;
     for loaded in select::scenarios(cli, &args.names)? {
-        let job = Job { loaded, seeds: Vec::new(), own_seeds: false };
+        let job = Job { loaded, seeds: Vec::new(), own_seeds: false, backend: Backend::Kernel };
         let mut rates: Vec<f64> = (1..=args.runs)
             .map(|seed| line_of(&job, seed))
             .map(|line| line.sim_seconds / line.cpu_seconds.unwrap_or(f64::NAN))

@@ -1,6 +1,7 @@
 //! `firedrill doctor`: can the testbed itself be trusted?
 
 use super::{Cli, Exit, Failure, select};
+use crate::backends::Backend;
 use crate::campaign::{Job, line_of};
 use crate::scenario::load;
 use firedrill_checkers::expect;
@@ -57,7 +58,12 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
 
 fn jobs(cli: &Cli, args: &Args) -> Result<Vec<Job>, Failure> {
     let loaded = select::scenarios(cli, &args.names)?;
-    let job = |loaded| Job { loaded, seeds: (1..=args.seeds).collect(), own_seeds: false };
+    let job = |loaded| Job {
+        loaded,
+        seeds: (1..=args.seeds).collect(),
+        own_seeds: false,
+        backend: Backend::Kernel,
+    };
     Ok(loaded.into_iter().map(job).collect())
 }
 
@@ -121,7 +127,7 @@ fn canary(cli: &Cli) -> Result<Exit, Failure> {
     for path in paths {
         let loaded = load(&path)?;
         let seeds = loaded.scenario.seeds.list(0)?;
-        let job = Job { loaded, seeds, own_seeds: true };
+        let job = Job { loaded, seeds, own_seeds: true, backend: Backend::Kernel };
         let runs: Vec<_> = job.seeds.iter().map(|seed| line_of(&job, *seed).measurement).collect();
         for text in &job.loaded.scenario.caught_by {
             let judged =

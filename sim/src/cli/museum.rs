@@ -1,6 +1,7 @@
 //! `firedrill museum`: every historical bug is caught as it stands, and clean with its remedy.
 
 use super::{Cli, Exit, Failure, select};
+use crate::backends::Backend;
 use crate::campaign::{Job, line_of};
 use crate::scenario::{Loaded, load_text};
 use firedrill_checkers::expect::{self, Verdict};
@@ -116,7 +117,7 @@ fn clean(entry: &Loaded) -> Result<Option<bool>, String> {
 
 fn runs_of(loaded: &Loaded) -> Result<Vec<Measurement>, String> {
     let seeds = loaded.scenario.seeds.list(0).map_err(|error| error.to_string())?;
-    let job = Job { loaded: loaded.clone(), seeds, own_seeds: true };
+    let job = Job { loaded: loaded.clone(), seeds, own_seeds: true, backend: Backend::Kernel };
     let lines: Vec<_> = job.seeds.iter().map(|seed| line_of(&job, *seed)).collect();
     if let Some(inert) = lines.iter().find(|line| line.inert) {
         return Err(format!("with seed {} a fault had no effect", inert.seed));

@@ -1,10 +1,12 @@
 //! `firedrill replay`: one run again, and its story.
 
 use super::{Cli, Exit, Failure, select};
+use crate::backends::Backend;
 use crate::campaign::{Capsule, ENGINE, Job, line_of};
-use crate::run::{Detail, measure, run};
+use crate::run::{Detail, measure};
 use crate::scenario::Loaded;
 use crate::trace::TraceHash;
+use clap::ValueEnum;
 use firedrill_reports::Report;
 use firedrill_reports::result::{Campaign, Judgement, ScenarioResult, ScenarioSummary, Seed, StoredRun};
 use std::path::{Path, PathBuf};
@@ -17,6 +19,9 @@ pub(super) struct Args {
     /// The seed.
     #[arg(long)]
     seed: Option<u64>,
+    /// Where to run it.
+    #[arg(long, value_enum, default_value_t)]
+    backend: Backend,
     /// Write the run as a capsule.
     #[arg(long, value_name = "FILE")]
     capsule: Option<PathBuf>,
@@ -40,7 +45,9 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     if loaded.len() != 1 {
         return Err(Failure::Usage(format!("`{}` names {} scenarios; replay one", args.name, loaded.len())));
     }
-    let job = Job { loaded: loaded.remove(0), seeds: vec![seed], own_seeds: false };
+    let loaded = loaded.remove(0);
+    args.backend.supports(&loaded.scenario).map_err(Failure::Usage)?;
+    let job = Job { loaded, seeds: vec![seed], own_seeds: false, backend: args.backend };
     tell(cli, args, &job, seed)?;
     Ok(verdict(&job, seed))
 }
@@ -49,7 +56,7 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
 fn tell(cli: &Cli, args: &Args, job: &Job, seed: u64) -> Result<TraceHash, Failure> {
     let scenario = &job.loaded.scenario;
     let detail = Detail { notes: true, messages: cli.verbose > 1, ..Detail::default() };
-    let outcome = run(scenario, seed, &detail);
+    let outcome = job.backend.run(scenario, seed, &detail);
     let measurement = measure(scenario, &outcome.records);
     println!("{}  seed {seed}  trace {}  engine {ENGINE}", scenario.name, outcome.trace.hex());
     println!("{}", scenario.story);
@@ -71,7 +78,7 @@ fn tell(cli: &Cli, args: &Args, job: &Job, seed: u64) -> Result<TraceHash, Failu
         why: "replayed".to_owned(),
         measurement,
         violations: Vec::new(),
-        replay: crate::campaign::replay_command(&scenario.name, seed),
+        replay: crate::campaign::replay_command(job, seed),
         records: outcome.records,
     };
     if let Some(path) = &args.records {
@@ -118,7 +125,9 @@ fn replay_capsule(cli: &Cli, args: &Args, path: &Path) -> Result<Exit, Failure> 
     let capsule = Capsule::read(path)?;
     let loaded: Loaded = capsule.loaded(path)?;
     let seed = capsule.seed.0;
-    let job = Job { loaded, seeds: vec![seed], own_seeds: false };
+    let backend = Backend::from_str(&capsule.backend, true)
+        .map_err(|_| Failure::BadInput(format!("`{}` is no backend of this program", capsule.backend)))?;
+    let job = Job { loaded, seeds: vec![seed], own_seeds: false, backend };
     let trace = tell(cli, args, &job, seed)?;
     if capsule.engine == ENGINE {
         if trace.hex() == capsule.trace_hash {
@@ -157,7 +166,7 @@ fn explain_difference(job: &Job, capsule: &Capsule, now: &TraceHash) {
     println!("NONDETERMINISM: the same engine made another run of the same seed");
     println!("the first difference is in events {}..{}; this run has there:", range.start, range.end);
     let detail = Detail { events: range, ..Detail::default() };
-    let outcome = run(&job.loaded.scenario, capsule.seed.0, &detail);
+    let outcome = job.backend.run(&job.loaded.scenario, capsule.seed.0, &detail);
     for line in outcome.events.iter().take(5) {
         println!("  {line}");
     }

@@ -2,8 +2,10 @@
 
 use super::run::Format;
 use super::{Exit, Failure};
+use crate::backends::Backend;
 use crate::campaign::{Job, judge, read_plan, read_results};
 use crate::scenario::load_text;
+use clap::ValueEnum;
 use firedrill_reports::result::{Campaign, StoredRun};
 use std::path::{Path, PathBuf};
 
@@ -50,7 +52,8 @@ pub(super) fn stored_campaign(folder: &Path) -> Result<Campaign, Failure> {
         let loaded = load_text(&planned.text, &planned.path)?;
         let seeds: Vec<u64> = planned.seeds.iter().filter_map(|seed| seed.parse().ok()).collect();
         let name = loaded.scenario.name.clone();
-        let job = Job { loaded, seeds, own_seeds: planned.own_seeds };
+        let backend = Backend::from_str(&planned.backend, true).unwrap_or_default();
+        let job = Job { loaded, seeds, own_seeds: planned.own_seeds, backend };
         let mut own: Vec<_> = lines.iter().filter(|line| line.scenario == name).cloned().collect();
         own.sort_by_key(|line| line.seed);
         campaign.partial |= own.len() < job.seeds.len();

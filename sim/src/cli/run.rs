@@ -1,10 +1,12 @@
 //! `firedrill run`: scenarios over seeds.
 
 use super::{Cli, Exit, Failure, select};
+use crate::backends::Backend;
 use crate::campaign::{
-    Capsule, Interrupt, Job, Progress, Store, Task, execute, judge, line_of, replay_command, store_worst,
+    Capsule, Interrupt, Job, Progress, Store, Task, cross_check, execute, judge, line_of, replay_command,
+    store_worst,
 };
-use crate::run::{Detail, run};
+use crate::run::Detail;
 use crate::scenario::Seeds;
 use clap::ValueEnum;
 use firedrill_reports::Report;
@@ -23,6 +25,9 @@ pub(super) struct Args {
     /// Seeds to run instead of each scenario's own: 1..300, 7, 3,9,0x1f, random:50, @FILE.
     #[arg(long)]
     seeds: Option<Seeds>,
+    /// Where to run: the fast kernel, or the production driver over turmoil.
+    #[arg(long, value_enum, default_value_t)]
+    backend: Backend,
     /// Threads; as many as there are cores if not given.
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
@@ -41,6 +46,9 @@ pub(super) struct Args {
     /// Store this campaign's runs as a baseline.
     #[arg(long, value_name = "FILE")]
     save_baseline: Option<PathBuf>,
+    /// Run so many seeds of each scenario on turmoil too, and compare verdicts and times.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    cross_check: usize,
     /// End at the first failing run.
     #[arg(long)]
     fail_fast: bool,
@@ -86,7 +94,7 @@ impl Format {
 const CAPSULES_MAX: usize = 10;
 
 pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
-    let jobs = select::jobs(cli, &args.names, args.seeds.as_ref())?;
+    let jobs = supported(select::jobs(cli, &args.names, args.seeds.as_ref(), args.backend)?)?;
     let tasks = tasks(&jobs);
     let (store, done) = match &args.out {
         Some(folder) => {
@@ -104,6 +112,7 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let (store, mut campaign) = collector.finish(&jobs);
     campaign.partial = interrupted;
     compare(args, &mut campaign)?;
+    check_across(args, &jobs, &mut campaign);
     if let Some(store) = &store {
         write_reports(store, &jobs, campaign.clone())?;
     }
@@ -113,6 +122,19 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
         println!("report   {}", folder.join("report.html").display());
     }
     Ok(if interrupted { Exit::Interrupted } else { exit_of(&campaign) })
+}
+
+/// The jobs that their backend can run; the others are named and left out.
+fn supported(jobs: Vec<Job>) -> Result<Vec<Job>, Failure> {
+    let (mut kept, mut reasons) = (Vec::new(), Vec::new());
+    for job in jobs {
+        match job.backend.supports(&job.loaded.scenario) {
+            Ok(()) => kept.push(job),
+            Err(why) => reasons.push(format!("{}: skipped, {why}", job.loaded.scenario.name)),
+        }
+    }
+    reasons.iter().for_each(|reason| eprintln!("{reason}"));
+    if kept.is_empty() { Err(Failure::Nothing("this backend".to_owned())) } else { Ok(kept) }
 }
 
 fn exit_of(campaign: &Campaign) -> Exit {
@@ -143,6 +165,37 @@ fn watch_for_interrupts() -> Arc<Interrupt> {
         eprintln!("warning: Ctrl-C will end at once: {error}");
     }
     interrupt
+}
+
+/// The same scenarios on turmoil: told beside the kernel's, and a difference makes a scenario inconclusive.
+fn check_across(args: &Args, jobs: &[Job], campaign: &mut Campaign) {
+    if args.cross_check == 0 {
+        return;
+    }
+    for (job, result) in jobs.iter().zip(&mut campaign.scenarios) {
+        if let Err(why) = Backend::Turmoil.supports(&job.loaded.scenario) {
+            eprintln!("{}: not cross-checked, {why}", job.loaded.scenario.name);
+            continue;
+        }
+        let check = cross_check(job, &result.lines, Backend::Turmoil, args.cross_check);
+        let ms = |value: Option<f64>| value.map_or("none".to_owned(), |ms| format!("{ms:.0} ms"));
+        eprintln!(
+            "{}: {} of {} verdicts equal on turmoil, median recovery {} against {}{}",
+            job.loaded.scenario.name,
+            check.agree,
+            check.runs,
+            ms(check.p50_here),
+            ms(check.p50_there),
+            if check.equal { "" } else { "  DIFFERENT" }
+        );
+        if !check.equal {
+            let verdict = result.summary.verdict.worst(firedrill_reports::result::Verdict::Inconclusive);
+            result.summary.notes.push("the kernel and turmoil disagree".to_owned());
+            result.summary.verdict = verdict;
+            result.summary.exit = verdict.exit();
+        }
+        result.summary.cross_check = Some(check);
+    }
 }
 
 /// With a baseline: what changed, and a verdict of its own.
@@ -211,11 +264,11 @@ fn write_capsules(store: &Store, job: &Job, result: &mut ScenarioResult) -> Resu
     let lines: Vec<RunLine> = result.lines.clone();
     for failure in result.summary.failures.iter_mut().take(CAPSULES_MAX) {
         let Some(line) = lines.iter().find(|line| line.seed == failure.seed) else { continue };
-        let outcome = run(scenario, failure.seed.0, &Detail::default());
+        let outcome = job.backend.run(scenario, failure.seed.0, &Detail::default());
         let name = format!("capsules/{}-{}.json", file_name(&scenario.name), failure.seed);
         store.write(&name, Capsule::of(scenario, failure.seed.0, &outcome, line).to_json().as_bytes())?;
         failure.capsule = Some(name);
-        failure.replay = replay_command(&scenario.name, failure.seed.0);
+        failure.replay = replay_command(job, failure.seed.0);
     }
     Ok(())
 }

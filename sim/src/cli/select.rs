@@ -1,6 +1,7 @@
 //! Which scenarios a command line names: files, folders, names and patterns.
 
 use super::{Cli, Failure};
+use crate::backends::Backend;
 use crate::campaign::Job;
 use crate::scenario::{Loaded, Seeds, load};
 use std::path::{Path, PathBuf};
@@ -29,7 +30,12 @@ pub(super) fn scenarios(cli: &Cli, names: &[String]) -> Result<Vec<Loaded>, Fail
 }
 
 /// The same, with the seeds to run.
-pub(super) fn jobs(cli: &Cli, names: &[String], seeds: Option<&Seeds>) -> Result<Vec<Job>, Failure> {
+pub(super) fn jobs(
+    cli: &Cli,
+    names: &[String],
+    seeds: Option<&Seeds>,
+    backend: Backend,
+) -> Result<Vec<Job>, Failure> {
     // One draw of `random:` serves all scenarios, so that they can be compared seed by seed.
     let entropy = entropy();
     scenarios(cli, names)?
@@ -37,7 +43,7 @@ pub(super) fn jobs(cli: &Cli, names: &[String], seeds: Option<&Seeds>) -> Result
         .map(|loaded| {
             let own = loaded.scenario.seeds.clone();
             let list = seeds.unwrap_or(&own).list(entropy)?;
-            Ok(Job { loaded, seeds: list, own_seeds: seeds.is_none() })
+            Ok(Job { loaded, seeds: list, own_seeds: seeds.is_none(), backend })
         })
         .collect()
 }
