@@ -16,6 +16,8 @@ pub const LINES_MAX: usize = 30;
 /// How much a line matters; the least of them go first when a story is too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weight {
+    /// What led to the state before the first fault; told only on request.
+    Background,
     /// Notes, epochs of bystanders, followers' roles.
     Detail,
     /// Role changes and steps that are repeated or undone.
@@ -54,7 +56,8 @@ pub fn story(
     violations: &[ViolationAt],
     verbose: bool,
 ) -> Story {
-    let mut teller = Teller { records, lines: Vec::new() };
+    let first_fault = records.journal.faults.iter().map(|fault| fault.began).min();
+    let mut teller = Teller { records, first_fault, lines: Vec::new() };
     teller.start();
     teller.faults();
     teller.life();
@@ -77,6 +80,7 @@ fn after_all(at: SimTime) -> Instant {
 /// Leaves out the lightest lines, the latest of them first, until the story fits a screen.
 fn shortened(mut lines: Vec<Line>) -> Story {
     let total = lines.len();
+    lines.retain(|line| line.weight > Weight::Background);
     for weight in [Weight::Detail, Weight::Step, Weight::Turn] {
         while lines.len() > LINES_MAX
             && let Some(at) = lines.iter().rposition(|line| line.weight == weight)
@@ -111,6 +115,7 @@ impl Story {
 
 struct Teller<'a> {
     records: &'a Records,
+    first_fault: Option<Instant>,
     lines: Vec<Line>,
 }
 
@@ -123,25 +128,38 @@ impl Teller<'_> {
         node_name(self.records, node)
     }
 
-    /// The first role of every node, in one line.
+    /// The roles just before the first fault, or the first ones where there is none, in one line.
     fn start(&mut self) {
-        let mut first: BTreeMap<(NodeIndex, u16), (Instant, Role)> = BTreeMap::new();
+        let mut roles: BTreeMap<(NodeIndex, u16), Role> = BTreeMap::new();
+        let mut at = None;
         for o in &self.records.observations {
-            if let Fact::Role(role) = o.fact {
-                first.entry((o.node, o.shard.0)).or_insert((o.instant, role));
+            let Fact::Role(role) = o.fact else { continue };
+            at = at.or(Some(o.instant));
+            match self.first_fault {
+                Some(fault) if o.instant < fault => drop(roles.insert((o.node, o.shard.0), role)),
+                Some(_) => {}
+                None => drop(roles.entry((o.node, o.shard.0)).or_insert(role)),
             }
         }
         let mut by_role: BTreeMap<Role, Vec<String>> = BTreeMap::new();
-        for ((node, _), (_, role)) in &first {
+        for ((node, _), role) in &roles {
             by_role.entry(*role).or_default().push(self.name(*node));
         }
         let words: Vec<String> = by_role
             .iter()
             .map(|(role, names)| format!("{} {}", role_word(*role), names.join(", ")))
             .collect();
-        if let Some(began) = first.values().map(|(instant, _)| *instant).min() {
-            self.add(began, Weight::Key, words.join("; "));
+        // Told at the moment of the fault, whose own line sorts behind it.
+        let told_at = self.first_fault.map(|fault| Instant { at: fault.at, seq: 0 }).or(at);
+        if let Some(told_at) = told_at.filter(|_| !words.is_empty()) {
+            self.add(told_at, Weight::Key, words.join("; "));
         }
+    }
+
+    /// How much an event of a node weighs: before the first fault it is background.
+    fn weight(&self, instant: Instant, weight: Weight) -> Weight {
+        let before = self.first_fault.is_some_and(|fault| instant < fault);
+        if before { Weight::Background } else { weight }
     }
 
     fn faults(&mut self) {
@@ -187,13 +205,18 @@ impl Teller<'_> {
         let mut epochs: BTreeMap<NodeIndex, u64> = BTreeMap::new();
         let mut roles: BTreeMap<(NodeIndex, u16), Role> = BTreeMap::new();
         let mut writable: BTreeMap<(NodeIndex, u16), bool> = BTreeMap::new();
+        let mut primaries: BTreeMap<u16, NodeIndex> = BTreeMap::new();
         for o in &self.records.observations {
             let name = self.name(o.node);
             match &o.fact {
                 Fact::Role(role) => {
                     let before = roles.insert((o.node, o.shard.0), *role);
+                    // A change of primaries that no fault explains is part of the story.
+                    let new_primary = *role == Role::Primary
+                        && primaries.insert(o.shard.0, o.node).is_some_and(|old| old != o.node);
                     if before.is_some() && before != Some(*role) {
-                        let weight = if *role == Role::Primary { Weight::Turn } else { Weight::Step };
+                        let usual = if *role == Role::Primary { Weight::Turn } else { Weight::Step };
+                        let weight = if new_primary { usual } else { self.weight(o.instant, usual) };
                         let epoch = epochs.get(&o.node).map_or(String::new(), |e| format!(" (epoch {e})"));
                         self.add(o.instant, weight, format!("{name} is {}{epoch}", role_word(*role)));
                     }
@@ -201,14 +224,18 @@ impl Teller<'_> {
                 Fact::Epoch(epoch) => {
                     let before = epochs.insert(o.node, *epoch);
                     if before.is_some() && before != Some(*epoch) {
-                        self.add(o.instant, Weight::Detail, format!("{name} acts under epoch {epoch}"));
+                        self.add(
+                            o.instant,
+                            self.weight(o.instant, Weight::Detail),
+                            format!("{name} acts under epoch {epoch}"),
+                        );
                     }
                 }
                 Fact::Mark { mark, about } => {
                     let times = seen_marks.entry((*mark, *about)).or_default();
                     *times += 1;
-                    let weight = if *times == 1 { Weight::Turn } else { Weight::Step };
-                    self.add(o.instant, weight, self.mark(&name, *mark, *about));
+                    let usual = if *times == 1 { Weight::Turn } else { Weight::Step };
+                    self.add(o.instant, self.weight(o.instant, usual), self.mark(&name, *mark, *about));
                 }
                 Fact::Writable(now) => {
                     let before = writable.insert((o.node, o.shard.0), *now);
@@ -216,17 +243,19 @@ impl Teller<'_> {
                     if new && o.instant.at > SimTime(0) {
                         let word =
                             if *now { "would acknowledge writes" } else { "acknowledges no more writes" };
-                        self.add(o.instant, Weight::Step, format!("{name} {word}"));
+                        self.add(o.instant, self.weight(o.instant, Weight::Step), format!("{name} {word}"));
                     }
                 }
-                Fact::Note(note) => self.add(o.instant, Weight::Detail, format!("{name}: {note}")),
+                Fact::Note(note) => {
+                    self.add(o.instant, self.weight(o.instant, Weight::Detail), format!("{name}: {note}"))
+                }
                 Fact::Gauge { .. } => {}
             }
         }
     }
 
     fn mark(&self, name: &str, mark: Mark, about: Option<NodeIndex>) -> String {
-        let whom = about.map_or("somebody".to_owned(), |node| self.name(node));
+        let whom = about.map_or("the primary".to_owned(), |node| self.name(node));
         let own = whom == name;
         match mark {
             Mark::Suspected => format!("{name} suspects {whom}"),
@@ -323,7 +352,7 @@ mod tests {
         ];
         let at: Vec<Option<usize>> = steps.iter().map(|step| text.find(step)).collect();
         assert!(at.iter().all(Option::is_some) && at.is_sorted(), "{at:?}\n{text}");
-        assert!(text.starts_with(" 1   0.000s  "), "{text}");
+        assert!(text.starts_with(" 1  20.400s  primary data-1; replica data-2, data-3; "), "{text}");
     }
 
     #[test]
@@ -340,6 +369,7 @@ mod tests {
         let note = records.observations[0].clone();
         for i in 0..500 {
             let mut note = note.clone();
+            note.instant.at = SimTime(30_000_000);
             note.fact = Fact::Note(format!("note {i}"));
             records.observations.push(note);
         }
@@ -347,6 +377,24 @@ mod tests {
         assert_eq!(short.lines.len(), LINES_MAX);
         assert_eq!(short.left_out + LINES_MAX, long.lines.len());
         assert!(short.to_text().contains("FAULT") && short.to_text().contains("lesser events left out"));
+    }
+
+    #[test]
+    fn what_led_to_the_first_state_is_background_but_a_change_of_primaries_is_not() {
+        let mut campaign = sample::campaign(sample::Size::Small);
+        let records = &mut campaign.scenarios[0].stored[0].records;
+        let mut early = records.observations[0].clone();
+        // At the start data-1 is primary; the failover of the run itself comes much later.
+        for (i, (node, role)) in
+            [(1, Role::Primary), (1, Role::Replica), (0, Role::Primary)].into_iter().enumerate()
+        {
+            early.instant = Instant { at: SimTime(1_000 * (i as u64 + 1)), seq: 0 };
+            early.node = NodeIndex(node);
+            early.fact = Fact::Role(role);
+            records.observations.insert(9 + i, early.clone());
+        }
+        let text = story(records, None, &[], false).to_text();
+        assert!(text.contains("0.001s  data-2 is primary") && !text.contains("0.002s"), "{text}");
     }
 
     #[test]

@@ -125,7 +125,8 @@ pub fn percent(ratio: f64) -> String {
         _ if !value.is_finite() => NOT_MEASURED.to_owned(),
         _ if value >= 9.95 || value == 0.0 => format!("{value:.0} %"),
         _ if value >= 0.095 => format!("{value:.1} %"),
-        _ => format!("{value:.3} %"),
+        _ if value >= 0.0095 => format!("{value:.2} %"),
+        _ => "< 0.01 %".to_owned(),
     }
 }
 

@@ -47,8 +47,9 @@ impl Report for Html {
         if let Some(comparison) = &campaign.comparison {
             out.write_all(compared::compared(comparison).as_bytes())?;
         }
+        let drawn_max = scenario::drawn_per_scenario(campaign.scenarios.len());
         for (index, result) in campaign.scenarios.iter().enumerate() {
-            out.write_all(scenario::scenario(index, result).as_bytes())?;
+            out.write_all(scenario::scenario(index, result, drawn_max).as_bytes())?;
         }
         out.write_all(foot().as_bytes())
     }

@@ -23,11 +23,19 @@ const FAILURES_SHOWN: usize = 50;
 /// Slowest runs listed.
 const SLOWEST_SHOWN: usize = 5;
 
-/// Stored runs drawn per scenario: the worst one; more would break the size of the page.
-const DRAWN_MAX: usize = 1;
+/// Stored runs drawn in a page; each costs some 20 kB.
+const DRAWN_MAX: usize = 24;
+
+/// Stored runs drawn per scenario.
+const DRAWN_PER_SCENARIO_MAX: usize = 3;
+
+/// How many stored runs of each scenario are drawn in a page of so many scenarios: the first one always.
+pub fn drawn_per_scenario(scenarios: usize) -> usize {
+    (DRAWN_MAX / scenarios.max(1)).clamp(1, DRAWN_PER_SCENARIO_MAX)
+}
 
 /// The section of one scenario: open where it does not hold, one click away where it does.
-pub fn scenario(index: usize, result: &ScenarioResult) -> String {
+pub fn scenario(index: usize, result: &ScenarioResult, drawn_max: usize) -> String {
     let s = &result.summary;
     let open = if s.verdict == Verdict::Ok && index > 0 { "" } else { " open" };
     let mut out = format!(
@@ -44,7 +52,7 @@ pub fn scenario(index: usize, result: &ScenarioResult) -> String {
         split_brain(s),
         consistency(result),
         failures(s),
-        drawn(index, result),
+        drawn(index, result, drawn_max),
         figures::quality(s),
         figures::all(result),
         evidence(s),
@@ -322,14 +330,14 @@ fn failures(s: &ScenarioSummary) -> String {
     )
 }
 
-fn drawn(index: usize, result: &ScenarioResult) -> String {
+fn drawn(index: usize, result: &ScenarioResult, drawn_max: usize) -> String {
     let mut out = String::new();
-    for (i, run) in result.stored.iter().take(DRAWN_MAX).enumerate() {
+    for (i, run) in result.stored.iter().take(drawn_max).enumerate() {
         out.push_str(&one_run(&format!("w{index}-{i}"), &result.summary.name, run));
     }
-    if result.stored.len() > DRAWN_MAX {
-        let more = plural((result.stored.len() - DRAWN_MAX) as u64, "more stored run");
-        out.push_str(&format!("<p class=\"soft small\">{more} can be replayed; one is drawn.</p>\n"));
+    if let Some(more) = result.stored.len().checked_sub(drawn_max).filter(|more| *more > 0) {
+        let more = plural(more as u64, "more stored run");
+        out.push_str(&format!("<p class=\"soft small\">{more} can be replayed and is not drawn.</p>\n"));
     }
     out
 }

@@ -278,7 +278,18 @@ impl Painter<'_> {
     }
 
     fn node_lanes(&mut self, drawn: &Lanes) {
-        let nodes: Vec<&Lane> = drawn.lanes.iter().filter(|lane| !is_client(lane)).collect();
+        let nodes: Vec<&Lane> =
+            drawn.lanes.iter().filter(|lane| !is_client(lane) && has_something(lane)).collect();
+        let silent: Vec<&str> = drawn
+            .lanes
+            .iter()
+            .filter(|lane| !is_client(lane) && !has_something(lane))
+            .map(|lane| lane.name.as_str())
+            .collect();
+        if !silent.is_empty() {
+            let names = fit(&silent.join(", "), 60.0 * CHAR_WIDTH);
+            self.caption.push(format!("No lane, for they have no role and were always there: {names}."));
+        }
         if nodes.len() > NODE_LANES_MAX {
             self.caption.push(format!("{} more nodes have no lane.", nodes.len() - NODE_LANES_MAX));
         }
@@ -508,6 +519,11 @@ fn ticks_path(columns: &[i64], y: f64, pixel: i64) -> String {
 
 fn is_client(lane: &Lane) -> bool {
     matches!(lane.class, NodeClass::Client | NodeClass::Probe)
+}
+
+/// Whether there is anything to draw in a node's lane; data nodes always have one.
+fn has_something(lane: &Lane) -> bool {
+    lane.class == NodeClass::Data || !lane.roles.is_empty() || !lane.absences.is_empty()
 }
 
 fn hatch(absence: Absence) -> &'static str {
