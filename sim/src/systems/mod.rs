@@ -4,6 +4,7 @@
 mod agent;
 mod cluster;
 mod layout;
+mod memgraph;
 mod raft;
 mod sentinel;
 
@@ -57,6 +58,8 @@ pub enum SystemConfig {
     Agent(agent::Config),
     /// A Redis or Valkey cluster.
     Cluster(cluster::Config),
+    /// Memgraph: Raft coordinators, data instances, and routing clients.
+    Memgraph(memgraph::Config),
     /// A small replicated store on Raft.
     Raft(raft::Config),
     /// A replicated Redis under sentinels.
@@ -77,6 +80,7 @@ impl SystemConfig {
         match self {
             SystemConfig::Agent(_) => "agent",
             SystemConfig::Cluster(_) => "cluster",
+            SystemConfig::Memgraph(_) => "memgraph",
             SystemConfig::Raft(_) => "raft",
             SystemConfig::Sentinel(_) => "sentinel",
         }
@@ -87,6 +91,7 @@ impl SystemConfig {
         match self {
             SystemConfig::Agent(system) => visitor.visit(system),
             SystemConfig::Cluster(system) => visitor.visit(system),
+            SystemConfig::Memgraph(system) => visitor.visit(system),
             SystemConfig::Raft(system) => visitor.visit(system),
             SystemConfig::Sentinel(system) => visitor.visit(system),
         }

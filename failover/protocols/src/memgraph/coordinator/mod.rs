@@ -174,6 +174,7 @@ pub struct Coordinator {
     proposals: BTreeMap<u64, Asker>,
     next_ticket: u64,
     announced: Option<Role>,
+    announced_term: u64,
 }
 
 impl Coordinator {
@@ -201,6 +202,7 @@ impl Coordinator {
             proposals: BTreeMap::new(),
             next_ticket: 0,
             announced: None,
+            announced_term: 0,
         }
     }
 
@@ -222,6 +224,11 @@ impl Coordinator {
     fn announce(&mut self, cx: &mut Cx<'_, Memgraph>, role: Role) {
         if self.announced.replace(role) != Some(role) {
             cx.observe(Observation::Role(role));
+        }
+        let term = self.raft.term().0;
+        if self.announced_term != term {
+            self.announced_term = term;
+            cx.observe(Observation::Epoch(term));
         }
     }
 
