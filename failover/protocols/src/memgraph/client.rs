@@ -604,7 +604,19 @@ impl Client {
             // The driver does not try again what it may have committed.
             (Phase::Committing, ..) => self.finish(cx, request, Outcome::Unknown(failure)),
             (_, Closed::Unresolved, Driver::V5) => self.give_up(cx, request, failure),
+            // A connection that does not open costs no pause: the next server of the table is tried at once.
+            (Phase::Connecting, ..) => self.attempt_elsewhere(cx, request, failure),
             _ => self.retry(cx, request, failure),
+        }
+    }
+
+    fn attempt_elsewhere(&mut self, cx: &mut Cx<'_, Memgraph>, request: RequestId, failure: Failure) {
+        let op = self.operations.get(&request).map(|operation| &operation.op);
+        let routed = op.filter(|op| !matches!(op, Op::ReadAt { .. } | Op::Command { .. }));
+        let writes = routed.map(|op| self.is_for_main(op));
+        match writes.and_then(|writes| self.choose(cx, writes)) {
+            Some(server) => self.acquire(cx, request, Target::Named(server)),
+            None => self.retry(cx, request, failure),
         }
     }
 
