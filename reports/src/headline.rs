@@ -1,6 +1,7 @@
 //! The four answers every reader wants first: did it hold, how long were clients out, what was lost, how sure are
 //! we. The same words head the page, the pull-request comment and the terminal.
 
+use crate::compare::Change;
 use crate::result::{Campaign, PhaseSummary, RtoSummary, ScenarioSummary, Verdict};
 use crate::text::{count, ms, percent, percentile, percentile_label, plural};
 
@@ -60,8 +61,10 @@ fn held(campaign: &Campaign, scenarios: &[&ScenarioSummary]) -> Answer {
     let total = scenarios.len() as u64;
     let ok = scenarios.iter().filter(|s| s.verdict == Verdict::Ok).count() as u64;
     let verdict = campaign.verdict();
+    let regressed = campaign.comparison.as_ref().is_some_and(|c| c.verdict == Change::Regressed);
     let short = match (total, mood(verdict)) {
         (0, _) => "Nothing was run".to_owned(),
+        (_, Mood::Good) if regressed => "All hold, but worse than the baseline".to_owned(),
         (_, Mood::Good) => format!("Yes: {} of {} hold", count(ok), plural(total, "scenario")),
         (_, Mood::Unsure) => format!("Not shown: {} of {} hold", count(ok), plural(total, "scenario")),
         (_, Mood::Bad | Mood::Plain) => format!("No: {} of {} hold", count(ok), plural(total, "scenario")),
@@ -71,11 +74,18 @@ fn held(campaign: &Campaign, scenarios: &[&ScenarioSummary]) -> Answer {
         .filter(|(verdict, _)| *verdict != Verdict::Ok)
         .map(|(verdict, n)| format!("{} {}: {}", count(n), verdict.phrase(), names(scenarios, verdict)))
         .collect();
+    if let Some(comparison) = &campaign.comparison {
+        lines.push(format!("Against the baseline: {}.", comparison.verdict.phrase()));
+    }
     if campaign.partial {
         lines.push("Stopped before its end: this is what was done until then.".to_owned());
     }
-    let mood =
-        if total == 0 || (campaign.partial && verdict == Verdict::Ok) { Mood::Unsure } else { mood(verdict) };
+    let mood = match verdict {
+        _ if total == 0 => Mood::Unsure,
+        Verdict::Ok if regressed => Mood::Bad,
+        Verdict::Ok if campaign.partial => Mood::Unsure,
+        verdict => mood(verdict),
+    };
     Answer { question: "Did it hold?", short, lines, mood }
 }
 
@@ -282,6 +292,16 @@ mod tests {
         let held = &answers(&campaign)[0];
         assert_eq!(held.mood, Mood::Bad);
         assert!(held.lines[0].contains("safety broken: sentinel/primary-cut-off"), "{:?}", held.lines);
+    }
+
+    #[test]
+    fn worse_than_the_baseline_is_no_good_news_though_all_hold() {
+        let mut campaign = sample::campaign(sample::Size::Small);
+        campaign.scenarios.truncate(1);
+        assert_eq!(answers(&campaign)[0].mood, Mood::Good);
+        campaign.comparison =
+            Some(crate::compare::Comparison { verdict: Change::Regressed, ..Default::default() });
+        assert_eq!(answers(&campaign)[0].mood, Mood::Bad);
     }
 
     #[test]

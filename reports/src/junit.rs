@@ -18,7 +18,7 @@ impl Report for Junit {
     fn write(&self, campaign: &Campaign, out: &mut dyn io::Write) -> io::Result<()> {
         let mut suites: Vec<Suite> = campaign.scenarios.iter().map(suite).collect();
         if campaign.exit() != 0 && suites.iter().all(|s| s.failures + s.errors == 0) {
-            suites.push(stopped(campaign.exit()));
+            suites.push(stopped(campaign));
         }
         let sum = |of: fn(&Suite) -> usize| suites.iter().map(of).sum::<usize>();
         writeln!(out, r#"<?xml version="1.0" encoding="UTF-8"?>"#)?;
@@ -191,10 +191,12 @@ fn unexplained(s: &ScenarioSummary) -> Bad<'static> {
 }
 
 /// The campaign did not end well although every scenario did: nothing selected, interrupted.
-fn stopped(exit: u8) -> Suite {
+fn stopped(campaign: &Campaign) -> Suite {
     let mut suite = Suite::new("campaign");
-    let message = format!("the campaign ended with exit code {exit}");
-    suite.case("campaign", Some(Bad::Error { kind: "campaign", message: message.clone(), text: message }));
+    let message = format!("the campaign ended with exit code {}", campaign.exit());
+    let compared = campaign.comparison.as_ref().map_or(String::new(), |c| c.lines().join("\n"));
+    let text = format!("{message}\n{compared}");
+    suite.case("campaign", Some(Bad::Error { kind: "campaign", message, text }));
     suite
 }
 

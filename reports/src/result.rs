@@ -191,6 +191,9 @@ pub struct Summary {
     pub exit: u8,
     /// One entry per scenario and backend.
     pub scenarios: Vec<ScenarioSummary>,
+    /// Comparison with a baseline, where one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<crate::compare::Comparison>,
 }
 
 /// All runs of one scenario on one backend.
@@ -604,6 +607,7 @@ impl Campaign {
             schema: SCHEMA,
             exit: self.exit(),
             scenarios: self.scenarios.iter().map(|s| s.summary.clone()).collect(),
+            comparison: self.comparison.clone(),
         }
     }
 

@@ -91,7 +91,7 @@ impl Drawing {
         );
     }
 
-    /// A path from its commands, which the caller writes with [`unit`].
+    /// A path from its commands, which the caller writes with [`unit()`].
     pub fn path(&mut self, class: &str, commands: &str) {
         if !commands.is_empty() {
             let _ = write!(self.body, r#"<path class="{class}" d="{commands}"/>"#);
