@@ -37,7 +37,7 @@ mod scan;
 pub use error::{ImportError, nearest};
 
 use crate::linear::columns::Columns;
-use crate::linear::{Described, Source};
+use crate::linear::{Described, Ending, Source};
 use assemble::{Assembler, Processes, spell};
 use error::{Problem, line_of};
 use events::{Event, Function, Type};
@@ -309,6 +309,11 @@ fn note(described: &mut Described, event: &Event<'_>, text: &[u8]) {
             if !matches!(event.node, Raw::Nil) {
                 described.node = Some(spell(event.node));
             }
+            described.ending = match kind {
+                Type::Ok => Ending::Ok,
+                Type::Fail => Ending::Failed,
+                Type::Info | Type::Invoke => Ending::Unknown,
+            };
             let invoked = described.text.trim_end_matches(" (never completed)");
             described.text = match (kind, event.function) {
                 (Type::Info, _) => format!("{invoked} (unknown outcome)"),

@@ -19,16 +19,18 @@ pub mod columns;
 mod explain;
 mod from_records;
 mod negative;
+pub mod picture;
 mod report;
 mod screen;
 mod search;
+mod shrink;
 mod source;
 mod versions;
 mod zones;
 
 pub use report::{
-    Class, CoreOperation, Described, Evidence, KeyReport, Method, Overall, Report, Source, Statistics,
-    Verdict,
+    Class, CoreOperation, Described, Ending, Evidence, KeyReport, Method, Overall, Report, Source,
+    Statistics, Verdict,
 };
 
 use crate::import::ImportedHistory;
@@ -89,7 +91,7 @@ pub fn check_columns(columns: &Columns, source: &dyn Source, options: &Options) 
 pub fn verdict(columns: &Columns, options: &Options) -> Overall {
     let outcomes = decide(columns, options);
     let any = |f: fn(&State) -> bool| outcomes.iter().any(|o| f(&o.state));
-    if any(|s| matches!(s, State::Violated(_))) {
+    if any(State::is_violated) {
         Overall::Violated
     } else if any(|s| matches!(s, State::Unknown { .. })) {
         Overall::Unknown
@@ -110,7 +112,20 @@ struct Outcome {
 enum State {
     Holds,
     Violated(Finding),
-    Unknown { furthest: Option<usize>, given_up: bool },
+    /// A search proved it; what is behind it is found out when somebody wants to know.
+    NoOrder {
+        stuck: usize,
+    },
+    Unknown {
+        furthest: Option<usize>,
+        given_up: bool,
+    },
+}
+
+impl State {
+    fn is_violated(&self) -> bool {
+        matches!(self, State::Violated(_) | State::NoOrder { .. })
+    }
 }
 
 impl Outcome {
@@ -123,6 +138,10 @@ impl Outcome {
         let verdict = match self.state {
             State::Holds => Verdict::Holds,
             State::Violated(finding) => Verdict::Violated(Box::new(evidence(columns, k, finding, source))),
+            State::NoOrder { stuck } => {
+                let finding = no_order(columns, &columns.lane(k), stuck);
+                Verdict::Violated(Box::new(evidence(columns, k, finding, source)))
+            }
             State::Unknown { furthest, given_up } => Verdict::Unknown {
                 budget_steps: self.steps,
                 given_up,
@@ -140,8 +159,11 @@ impl Outcome {
 }
 
 fn evidence(columns: &Columns, k: usize, finding: Finding, source: &dyn Source) -> Evidence {
-    let rows: Vec<u32> = finding.core.iter().map(|(i, _)| columns.row(k, *i)).collect();
-    let described = source.describe(&rows);
+    let nearby = nearby(&columns.lane(k), &finding);
+    let indices = finding.core.iter().map(|c| c.0).chain(nearby.iter().copied());
+    let rows: Vec<u32> = indices.map(|i| columns.row(k, i)).collect();
+    let mut described = source.describe(&rows);
+    let window = described.split_off(finding.core.len());
     let at = |i: usize| finding.core.iter().position(|c| c.0 == i).map(|n| &described[n]);
     let staleness_ms = finding.staleness.and_then(|(from, to)| {
         let (from, to) = (at(from)?.completed_ms?, at(to)?.invoked_ms?);
@@ -159,7 +181,25 @@ fn evidence(columns: &Columns, k: usize, finding: Finding, source: &dyn Source) 
         summary: finding.summary,
         staleness_ms,
         core,
+        window,
     }
+}
+
+/// Operations drawn around a violation, at most.
+const NEARBY_MAX: usize = 60;
+
+/// The core, and the operations that were open or began shortly before its last one ended, in order of invocation.
+fn nearby(lane: &Lane<'_>, finding: &Finding) -> Vec<usize> {
+    let core = |i: &usize| finding.core.iter().any(|c| c.0 == *i);
+    let over = |i: usize| if lane.ret[i] == columns::OPEN { lane.inv[i] } else { lane.ret[i] };
+    let end = finding.core.iter().map(|c| over(c.0)).max().unwrap_or(0);
+    let start = finding.core.iter().map(|c| lane.inv[c.0]).min().unwrap_or(0);
+    let between = |i: &usize| !core(i) && lane.inv[*i] < end && lane.ret[*i] > start;
+    let room = NEARBY_MAX.saturating_sub(finding.core.len());
+    let mut nearby: Vec<usize> = (0..lane.len()).rev().filter(between).take(room).collect();
+    nearby.extend(finding.core.iter().map(|c| c.0));
+    nearby.sort_unstable();
+    nearby
 }
 
 /// Decides all keys: by the linear rules first, then by search in rounds.
@@ -183,7 +223,7 @@ fn rounds(columns: &Columns, options: &Options, mut open: Vec<usize>, outcomes: 
     let mut left = options.budget_steps;
     let mut each = FIRST_ROUND_STEPS;
     let mut attempt = 0;
-    let mut violated = outcomes.iter().any(|o| matches!(o.state, State::Violated(_)));
+    let mut violated = outcomes.iter().any(|o| o.state.is_violated());
     while !open.is_empty() && left > 0 && !violated {
         let allotment = each.min(left / open.len() as u64).max(1);
         // An order of n operations takes n steps to write down, so less would be wasted.
@@ -194,7 +234,7 @@ fn rounds(columns: &Columns, options: &Options, mut open: Vec<usize>, outcomes: 
         for (&k, mut outcome) in open.iter().zip(results) {
             left = left.saturating_sub(outcome.steps);
             outcome.steps += outcomes[k].steps;
-            violated |= matches!(outcome.state, State::Violated(_));
+            violated |= outcome.state.is_violated();
             if matches!(outcome.state, State::Unknown { .. }) {
                 still_open.push(k);
             }
@@ -259,7 +299,7 @@ fn searched(columns: &Columns, k: usize, budget: u64, attempt: u32) -> Outcome {
     };
     let state = match answer.found {
         Found::Order => State::Holds,
-        Found::Nothing { stuck } => State::Violated(no_order(&lane, stuck)),
+        Found::Nothing { stuck } => State::NoOrder { stuck },
         Found::Exhausted { furthest } => State::Unknown { furthest: Some(furthest), given_up: false },
     };
     Outcome { state, method: Method::Search, steps: answer.steps }
@@ -294,21 +334,35 @@ fn growing(columns: &Columns, lane: &Lane<'_>) -> (Problem, Growing) {
     (problem, machine)
 }
 
-/// The finding of a search: the operation no order gets past, and those it had to be reconciled with.
-fn no_order(lane: &Lane<'_>, stuck: usize) -> Finding {
+/// The finding of a search: as small as it can be made.
+fn no_order(columns: &Columns, lane: &Lane<'_>, stuck: usize) -> Finding {
+    const SUMMARY: &str = "a search found that no order of the operations explains all results";
     let mut core = explain::Core::default();
-    core.add(Some(stuck), "no order of the operations gets past this one");
-    let open_with =
-        |i: &usize| *i != stuck && lane.inv[*i] < lane.ret[stuck] && lane.ret[*i] > lane.inv[stuck];
-    for i in (0..lane.len()).filter(open_with).take(explain::CORE_MAX - 1) {
-        core.add(Some(i), "was open at the same time");
+    if columns.strings || lists(columns, lane) {
+        core.add(Some(stuck), "no order of the operations gets past this one");
+        let before = (0..lane.len()).rev().filter(|&i| lane.ret[i] < lane.inv[stuck]);
+        for i in before.take(explain::CORE_MAX - 1) {
+            core.add(Some(i), "completed shortly before");
+        }
+        return core.finding(Class::NoOrder, SUMMARY);
     }
-    if lane.kind[stuck] == Kind::NotEqual {
+    let left = match shrink::shrink(lane, stuck) {
+        shrink::Shrunk::Named(finding) => return finding,
+        shrink::Shrunk::Left(left) => left,
+    };
+    let needed = left.len();
+    for &i in left.iter().take(LEFT_MAX) {
+        core.add(Some(i), &format!("one of {needed} operations that cannot all be true"));
+    }
+    if left.iter().any(|&i| lane.kind[i] == Kind::NotEqual) {
         return core
             .finding(Class::FalseMismatch, "no order puts another value in place when this was refused");
     }
-    core.finding(Class::NoOrder, "a search found that no order of the operations explains all results")
+    core.finding(Class::NoOrder, SUMMARY)
 }
+
+/// Operations shown of a violation that only a search can prove.
+const LEFT_MAX: usize = 12;
 
 /// Runs `work` on every item, on several threads if wanted; results stand in the order of the items.
 fn spread<S, T: Send>(
@@ -362,7 +416,9 @@ mod tests {
                 let outcome = searched(&columns, 0, budget, attempt % 3);
                 match outcome.state {
                     State::Holds => assert!(proof::naive(&history), "{flavour:?} {history:#?}"),
-                    State::Violated(_) => assert!(!proof::naive(&history), "{flavour:?} {history:#?}"),
+                    State::Violated(_) | State::NoOrder { .. } => {
+                        assert!(!proof::naive(&history), "{flavour:?} {history:#?}")
+                    }
                     State::Unknown { .. } => assert!(budget < 1_000_000, "{flavour:?} {history:#?}"),
                 }
             }

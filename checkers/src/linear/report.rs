@@ -120,6 +120,21 @@ pub struct Described {
     pub completed_line: Option<u64>,
     /// Name or number of the node that answered, if known.
     pub node: Option<String>,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+/// How an operation ended, as its client knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// It took effect.
+    Ok,
+    /// It did not.
+    Failed,
+    /// Nobody knows.
+    #[default]
+    Unknown,
 }
 
 /// Who can say what an operation was. Rows are those of [`super::columns::Columns::row`].
@@ -151,8 +166,10 @@ pub struct Evidence {
     pub summary: String,
     /// For how long the value that was seen had been out of date.
     pub staleness_ms: Option<f64>,
-    /// At most six operations that cannot all be true.
+    /// Operations that cannot all be true: at most six where a linear rule decided.
     pub core: Vec<CoreOperation>,
+    /// The core and what went on around it, in order of invocation: for the drawing.
+    pub window: Vec<Described>,
 }
 
 /// The verdict on one key.
@@ -286,6 +303,11 @@ impl Report {
             write_unknown(&mut out, key, verdict);
         }
         out
+    }
+
+    /// The report as one HTML page without scripts: verdict, core in words, the window drawn.
+    pub fn to_html(&self, title: &str) -> String {
+        super::picture::html(self, title, &[])
     }
 
     fn first_unknown(&self) -> Option<(&KeyReport, &Verdict)> {

@@ -1,6 +1,6 @@
 //! What an operation of a run's history was, in words.
 
-use super::report::{Described, Source};
+use super::report::{Described, Ending, Source};
 use crate::record::{Action, History, Instant, Operation, Outcome, Returned};
 
 impl Source for History {
@@ -21,6 +21,11 @@ impl History {
             line: None,
             completed_line: None,
             node: operation.answered_by.map(|n| format!("node {}", n.0)),
+            ending: match operation.outcome {
+                Outcome::Ok(_) => Ending::Ok,
+                Outcome::Fail(_) => Ending::Failed,
+                Outcome::Info(_) => Ending::Unknown,
+            },
         }
     }
 
