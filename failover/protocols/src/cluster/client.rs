@@ -96,6 +96,8 @@ struct Pending {
     op: Op,
     /// Where its present attempt went, if it has one.
     at: Option<SocketAddrV4>,
+    /// Where its last attempt went.
+    tried: Option<SocketAddrV4>,
     /// A command that may have taken effect is on its way.
     sent: bool,
     redirections: u8,
@@ -103,6 +105,16 @@ struct Pending {
     reshaped: bool,
     /// Why the last attempt failed.
     last: Failure,
+}
+
+impl Pending {
+    /// The key whose slot decides where it goes.
+    fn op_key(&self) -> Option<Key> {
+        match self.op {
+            Op::Read { key } | Op::Append { key, .. } | Op::Write { key, .. } | Op::Cas { key, .. } => Some(key),
+            Op::ReadAt { .. } | Op::Command { .. } => None,
+        }
+    }
 }
 
 /// The client role.
@@ -121,6 +133,9 @@ pub struct ClusterClient {
     waiting: VecDeque<(LocalTime, RequestId)>,
     /// Whom we asked for the map, and since when.
     refreshing: Option<(SocketAddrV4, LocalTime)>,
+    /// When a map was asked for last, and whether the next question only waits for its time.
+    asked_at: Option<LocalTime>,
+    refresh_due: bool,
     /// The next seed to ask.
     next_seed: usize,
     /// Kinds of value by key, and the kind written last: the guess for other keys.
@@ -142,6 +157,8 @@ impl ClusterClient {
             deadlines: VecDeque::new(),
             waiting: VecDeque::new(),
             refreshing: None,
+            asked_at: None,
+            refresh_due: false,
             next_seed: 0,
             shapes: BTreeMap::new(),
             usual_shape: Shape::List,
@@ -150,11 +167,18 @@ impl ClusterClient {
 
     // ------------------------------------------------------------------------------------------------- the slot map
 
-    /// Asks the next node for the map, unless one is asked already.
+    /// Asks the next node for the map, unless one is asked already. Not more often than operations are tried again: a
+    /// cluster that is down gives the same map each time.
     fn refresh(&mut self, cx: &mut Ctx<'_>) {
-        if self.refreshing.is_some() {
+        if self.refreshing.is_some() || self.refresh_due {
             return;
         }
+        let pause = self.settings.retry_after;
+        if let Some(asked_at) = self.asked_at.filter(|&asked_at| cx.now().since(asked_at) < pause) {
+            self.refresh_due = true;
+            return cx.set_timer(Timer::Refresh, pause.saturating_sub(cx.now().since(asked_at)));
+        }
+        self.asked_at = Some(cx.now());
         let addr = self.settings.seeds[self.next_seed % self.settings.seeds.len()];
         self.next_seed += 1;
         self.refreshing = Some((addr, cx.now()));
@@ -165,6 +189,7 @@ impl ClusterClient {
     /// The node that was asked for the map did not give it.
     fn refresh_failed(&mut self, cx: &mut Ctx<'_>) {
         self.refreshing = None;
+        self.refresh_due = true;
         cx.set_timer(Timer::Refresh, self.settings.retry_after);
     }
 
@@ -176,7 +201,7 @@ impl ClusterClient {
         };
         self.routes = routes;
         self.moved.clear();
-        self.retry_waiting(cx, true);
+        self.retry_rerouted(cx);
     }
 
     fn route(&self, cx: &mut Ctx<'_>, slot: Slot, read: bool) -> Option<SocketAddrV4> {
@@ -272,6 +297,7 @@ impl ClusterClient {
     fn attempt_at(&mut self, cx: &mut Ctx<'_>, request: RequestId, addr: SocketAddrV4, asking: bool) {
         let Some(pending) = self.pending.get_mut(&request) else { return };
         pending.at = Some(addr);
+        pending.tried = Some(addr);
         pending.sent = true;
         let from_replica = match pending.op {
             Op::ReadAt { .. } => true,
@@ -310,11 +336,26 @@ impl ClusterClient {
         self.waiting.push_back((at, request));
     }
 
-    /// Tries again what has waited long enough, or all of it.
-    fn retry_waiting(&mut self, cx: &mut Ctx<'_>, all: bool) {
+    /// Tries again at once what the new map sends elsewhere.
+    fn retry_rerouted(&mut self, cx: &mut Ctx<'_>) {
+        let waiting: Vec<(LocalTime, RequestId)> = self.waiting.drain(..).collect();
+        for (at, request) in waiting {
+            let Some(pending) = self.pending.get(&request) else { continue };
+            let tried = pending.tried;
+            let now_at = pending.op_key().and_then(|key| self.route(cx, slot_of_number(key.0), false));
+            if now_at.is_some() && now_at != tried {
+                self.attempt(cx, request);
+            } else {
+                self.waiting.push_back((at, request));
+            }
+        }
+    }
+
+    /// Tries again what has waited long enough.
+    fn retry_waiting(&mut self, cx: &mut Ctx<'_>) {
         let mut due = Vec::new();
         while let Some(&(at, request)) = self.waiting.front() {
-            if !all && at > cx.now() {
+            if at > cx.now() {
                 cx.set_timer(Timer::Retry, at.since(cx.now()));
                 break;
             }
@@ -484,7 +525,12 @@ impl Node<Cluster> for ClusterClient {
     fn on_timer(&mut self, cx: &mut Ctx<'_>, timer: Timer) {
         match timer {
             Timer::Deadline => self.expire(cx),
-            Timer::Retry => self.retry_waiting(cx, false),
+            Timer::Retry => self.retry_waiting(cx),
+            Timer::Refresh if self.refresh_due => {
+                self.refresh_due = false;
+                self.asked_at = None;
+                self.refresh(cx);
+            }
             Timer::Refresh => match self.refreshing.take() {
                 // The node that we asked is silent: its connection is of no use either.
                 Some((addr, _)) => {
@@ -504,7 +550,7 @@ impl Node<Cluster> for ClusterClient {
         let at = cx.now() + deadline;
         self.learn_shape(&op);
         let last = Failure::NoRoute;
-        let pending = Pending { op, at: None, sent: false, redirections: 0, reshaped: false, last };
+        let pending = Pending { op, at: None, tried: None, sent: false, redirections: 0, reshaped: false, last };
         self.pending.insert(request, pending);
         if self.deadlines.is_empty() {
             cx.set_timer(Timer::Deadline, deadline);
