@@ -19,6 +19,7 @@ use firedrill_protocols::contract::{Key, Shard, SocketAddrV4};
 use firedrill_protocols::redis::settings::{Persistence, Settings as DataSettings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::sync::Arc;
 
 const PORT_CLIENT: u16 = 7000;
@@ -228,7 +229,7 @@ impl SystemUnderTest for Config {
         build.shards(self.shards);
         let members = self.members();
         let hosts: Vec<HostIndex> = (members.iter().enumerate())
-            .map(|(at, member)| build.host(&member.name, &format!("zone-{}", at % 3 + 1), "here"))
+            .map(|(at, member)| build.host(&member.name, &format!("zone-{}", self.zone(at, member)), "here"))
             .collect();
         let specs: Vec<NodeSpec> = (members.iter().zip(&hosts).enumerate())
             .map(|(at, (member, host))| NodeSpec {
@@ -245,6 +246,7 @@ impl SystemUnderTest for Config {
         let settings = Arc::new(self.settings(specs, &members));
         for (at, (member, host)) in members.iter().zip(&hosts).enumerate() {
             let settings = settings.clone();
+            let founding = Cell::new(true);
             let ports = [(PORT_CLIENT, Kind::Client), (PORT_BUS, Kind::Bus)];
             build.process(
                 &member.name,
@@ -252,7 +254,10 @@ impl SystemUnderTest for Config {
                 *host,
                 &ports,
                 Some(Shard(member.shard)),
-                move || Box::new(ClusterNode::new(settings.clone(), NodeId(at as u16))),
+                move || {
+                    let id = NodeId(at as u16);
+                    Box::new(ClusterNode::new(settings.clone(), id, founding.replace(false)))
+                },
             );
         }
         self.orchestrate(&mut build, &members, &seeds);
@@ -281,6 +286,12 @@ impl SystemUnderTest for Config {
 }
 
 impl Config {
+    /// Three zones; a shard's primary and replicas are in different ones.
+    fn zone(&self, at: usize, member: &Member) -> usize {
+        let round = at / usize::from(self.shards.max(1));
+        (usize::from(member.shard) + round) % 3 + 1
+    }
+
     fn members(&self) -> Vec<Member> {
         let mut members: Vec<Member> = Vec::new();
         let mut add = |shard: u16, replica_of: Option<u16>, slots: SlotSet| {

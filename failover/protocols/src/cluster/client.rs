@@ -111,7 +111,9 @@ impl Pending {
     /// The key whose slot decides where it goes.
     fn op_key(&self) -> Option<Key> {
         match self.op {
-            Op::Read { key } | Op::Append { key, .. } | Op::Write { key, .. } | Op::Cas { key, .. } => Some(key),
+            Op::Read { key } | Op::Append { key, .. } | Op::Write { key, .. } | Op::Cas { key, .. } => {
+                Some(key)
+            }
             Op::ReadAt { .. } | Op::Command { .. } => None,
         }
     }
@@ -550,7 +552,8 @@ impl Node<Cluster> for ClusterClient {
         let at = cx.now() + deadline;
         self.learn_shape(&op);
         let last = Failure::NoRoute;
-        let pending = Pending { op, at: None, tried: None, sent: false, redirections: 0, reshaped: false, last };
+        let pending =
+            Pending { op, at: None, tried: None, sent: false, redirections: 0, reshaped: false, last };
         self.pending.insert(request, pending);
         if self.deadlines.is_empty() {
             cx.set_timer(Timer::Deadline, deadline);

@@ -92,8 +92,10 @@ pub struct ClusterNode {
 }
 
 impl ClusterNode {
-    /// The node `me` of a cluster, before its start.
-    pub fn new(settings: Arc<Settings>, me: NodeId) -> ClusterNode {
+    /// The node `me` of a cluster, before its start. `founding`: this is the first incarnation, of a cluster that has
+    /// been in service since before the run. A later one that finds no `nodes.conf` starts with the file of the
+    /// foundation, as an operator would restore it, and without the cluster's trust.
+    pub fn new(settings: Arc<Settings>, me: NodeId, founding: bool) -> ClusterNode {
         ClusterNode {
             table: Table::created(&settings, me),
             server: data::server(&settings, me),
@@ -108,7 +110,7 @@ impl ClusterNode {
             suspects: 0,
             gossip_round: 0,
             picked: vec![0; settings.nodes.len()],
-            born_in_service: false,
+            born_in_service: founding,
             dialled: BTreeMap::new(),
             outbox: Vec::new(),
             saving: None,
@@ -367,11 +369,10 @@ impl Node<Cluster> for ClusterNode {
     fn start(&mut self, cx: &mut Ctx<'_>, disk: &DiskImage<Cluster>) {
         let now = self.now(cx);
         let me = self.table.me;
-        let saved = disk.last(NODES_FILE);
-        if let Some(Record::Nodes(saved)) = saved {
+        if let Some(Record::Nodes(saved)) = disk.last(NODES_FILE) {
             self.table = Table::restored(&self.settings, me, saved, now);
+            self.born_in_service = false;
         }
-        self.born_in_service = saved.is_none();
         self.table.state_ok = self.born_in_service;
         for beat in &mut self.table.beats {
             beat.pong_received = now;
@@ -393,6 +394,7 @@ impl Node<Cluster> for ClusterNode {
         let replication = cx.random().duration(Duration::ZERO, crate::redis::server::CRON);
         cx.set_timer(Timer::Data(DataTimer::Cron), replication);
         self.todo.state = true;
+        self.todo.save(Save::Sync);
         self.before_sleep(cx);
     }
 
