@@ -78,6 +78,27 @@ impl Expectation {
         }
     }
 
+    /// The class of exit if this run alone breaks the expectation whatever the other runs are: that makes it a failing
+    /// seed. A run above the bound of a percentile or a mean is none, and neither is one below what only the largest
+    /// has to reach.
+    pub fn broken_by(&self, run: &Measurement) -> Option<ExitClass> {
+        let upper = matches!(self.operator, Operator::AtMost | Operator::Below | Operator::Equal);
+        let lower = matches!(self.operator, Operator::AtLeast | Operator::Above);
+        let alone = match self.aggregation {
+            Aggregation::EachRun => true,
+            // Figures are never negative, so a sum is at least its largest part.
+            Aggregation::Max | Aggregation::Sum => upper && self.exceeds(run),
+            Aggregation::Min => lower,
+            Aggregation::Mean | Aggregation::Percentile(_) => false,
+        };
+        alone.then(|| self.judge(std::slice::from_ref(run)).class).flatten()
+    }
+
+    /// Whether the run lies above the bound, so that no other run can make good for it.
+    fn exceeds(&self, run: &Measurement) -> bool {
+        self.subject.read(run).is_some_and(|sample| sample.value >= self.bound)
+    }
+
     fn figures(&self, runs: &[Measurement]) -> Figures {
         let everything = self.class() == ExitClass::Safety;
         let mut figures = Figures { found: Vec::new(), absent: 0 };

@@ -255,6 +255,26 @@ fn runs_with_an_inert_fault_do_not_count_for_targets_but_do_for_safety() {
 }
 
 #[test]
+fn a_seed_fails_by_itself_only_if_no_other_run_can_make_good_for_it() {
+    let slow = with(|run| {
+        run.rto.first = Some(Span { ms: 9_000.0, censored: false });
+        run.failover.count = 2;
+        run.stuck = true;
+    });
+    let fails = |text: &str| read(text).broken_by(&slow).map(ExitClass::code);
+    assert_eq!(fails("rto <= 5s"), Some(3));
+    assert_eq!(fails("rto.max <= 5s"), Some(3));
+    assert_eq!(fails("rto.p99 <= 5s"), None, "the percentile may hold all the same");
+    assert_eq!(fails("rto.mean <= 5s"), None);
+    assert_eq!(fails("stuck == 0"), Some(4));
+    assert_eq!(fails("stuck.sum >= 2"), None, "other runs may be stuck too");
+    assert_eq!(fails("failovers.max == 3"), None, "another run may have three");
+    assert_eq!(fails("failovers.max == 1"), Some(3));
+    assert_eq!(fails("failovers.min >= 3"), Some(3));
+    assert_eq!(fails("failovers.max >= 3"), None);
+}
+
+#[test]
 fn an_expectation_is_a_string_in_json() {
     let expectation = read("rto.p99 <= 12s");
     let json = serde_json::to_string(&expectation).unwrap();

@@ -36,6 +36,8 @@ pub mod windows;
 #[cfg(test)]
 mod builder;
 #[cfg(test)]
+mod property;
+#[cfg(test)]
 mod tests;
 
 use crate::measure::{Linearizability, Measurement};

@@ -166,7 +166,7 @@ fn ack_window(shard: usize, line: &ShardLine, acks: &Acks) -> Option<f64> {
             let Some(first) = firsts.min() else { continue };
             let after = SimTime(first.at.0 + 1).max(old.from);
             let late = acks.within(shard, old.node, after, old.until).iter().map(|ack| ack.completed);
-            longest = larger(longest, late.max().map(|last| ms(last.at.0 - first.at.0)));
+            longest = larger(longest, late.max().map(|last| ms(last.at.0.saturating_sub(first.at.0))));
         }
     }
     longest
