@@ -3,12 +3,14 @@
 mod capsule;
 mod cross_check;
 mod store;
+mod twin;
 mod verdict;
 mod work;
 
 pub use capsule::{Capsule, CapsuleError};
 pub use cross_check::cross_check;
 pub use store::{Store, StoreError, read_plan, read_results, remaining};
+pub use twin::compare_with_twin;
 pub use verdict::{judge, line_of};
 pub use work::{Interrupt, Progress, Task, execute};
 

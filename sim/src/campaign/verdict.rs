@@ -39,20 +39,16 @@ pub fn line_of(job: &Job, seed: u64) -> RunLine {
     }
 }
 
-/// The expectations that one run alone can break: those that must hold in each run, and bounds on extremes.
+/// The expectations that one run alone breaks or leaves open, whatever the other runs are.
 fn expectations_of_a_run(job: &Job, measurement: &Measurement) -> Vec<RunExpectation> {
     let mut verdicts = Vec::new();
     for expectation in parsed(&job.loaded.scenario.expect) {
-        if matches!(
-            expectation.aggregation,
-            Aggregation::Percentile(_) | Aggregation::Mean | Aggregation::Sum
-        ) {
-            continue;
-        }
-        let judged = expectation.judge(std::slice::from_ref(measurement));
-        let verdict = judged.verdict;
-        if verdict != Judgement::Ok {
-            verdicts.push(RunExpectation { expect: expectation.text, verdict });
+        if expectation.broken_by(measurement).is_some() {
+            verdicts.push(RunExpectation { expect: expectation.text, verdict: Judgement::Broken });
+        } else if expectation.aggregation == Aggregation::EachRun
+            && expectation.judge(std::slice::from_ref(measurement)).verdict == Judgement::Inconclusive
+        {
+            verdicts.push(RunExpectation { expect: expectation.text, verdict: Judgement::Inconclusive });
         }
     }
     verdicts

@@ -2,7 +2,7 @@
 
 use super::{Cli, Exit, Failure, select};
 use crate::backends::Backend;
-use crate::campaign::{Job, line_of};
+use crate::campaign::{Job, compare_with_twin, line_of};
 use crate::scenario::load;
 use firedrill_checkers::expect;
 use std::path::PathBuf;
@@ -53,7 +53,27 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     if !sound {
         return Ok(Exit::Verdict(5));
     }
+    if !calm_without_faults(&jobs) {
+        return Ok(Exit::Verdict(6));
+    }
     canary(cli)
+}
+
+/// Whether nothing happens in the first seed of each scenario when its faults are left out: what a drill finds must be the
+/// faults' doing.
+fn calm_without_faults(jobs: &[Job]) -> bool {
+    let mut calm = true;
+    for job in jobs {
+        let scenario = &job.loaded.scenario;
+        for unprovoked in compare_with_twin(scenario, 1).unprovoked {
+            println!("{:<58} {unprovoked}", format!("without its faults, {}", scenario.name));
+            calm = false;
+        }
+    }
+    if calm {
+        println!("{:<58} calm", "every scenario without its faults");
+    }
+    calm
 }
 
 fn jobs(cli: &Cli, args: &Args) -> Result<Vec<Job>, Failure> {

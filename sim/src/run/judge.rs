@@ -1,7 +1,6 @@
 //! Judges the records of a run.
 
 use crate::scenario::Scenario;
-use firedrill_checkers::expect::{self, ExitClass};
 use firedrill_checkers::linear::{self, Overall};
 use firedrill_checkers::measure::{Linearizability, Measurement};
 use firedrill_checkers::meter::{self, MeterOptions};
@@ -9,11 +8,14 @@ use firedrill_checkers::record::{Records, SimTime};
 
 /// Everything that is measured in a run.
 pub fn measure(scenario: &Scenario, records: &Records) -> Measurement {
-    let options =
-        MeterOptions { deadline: SimTime(scenario.probe.deadline.micros()), ..MeterOptions::default() };
-    let mut measured = meter::measure(records, &options);
+    let mut measured = meter::measure(records, &meter_options(scenario));
     measured.linearizable = linearizable(scenario.linearizability_budget, records);
     measured
+}
+
+/// What a scenario tells the meter.
+pub fn meter_options(scenario: &Scenario) -> MeterOptions {
+    MeterOptions { deadline: SimTime(scenario.probe.deadline.micros()), ..MeterOptions::default() }
 }
 
 fn linearizable(budget_steps: u64, records: &Records) -> Linearizability {
@@ -45,17 +47,4 @@ fn explain(report: &linear::Report) -> Linearizability {
             Linearizability::Unknown { why }
         }
     }
-}
-
-/// The expectations that one run alone breaks, by name.
-pub fn failures(scenario: &Scenario, measured: &Measurement) -> Vec<(String, ExitClass)> {
-    let mut broken = Vec::new();
-    for text in &scenario.expect {
-        let Ok(expectation) = expect::parse(text) else { continue };
-        let judged = expectation.judge(std::slice::from_ref(measured));
-        if let Some(class) = judged.class {
-            broken.push((text.clone(), class));
-        }
-    }
-    broken
 }

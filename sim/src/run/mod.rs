@@ -8,7 +8,7 @@ mod recorder;
 
 pub(crate) use harness::kernel_settings;
 pub use harness::{Detail, Outcome, Setup, drive, run};
-pub use judge::{failures, measure};
+pub use judge::{measure, meter_options};
 
 /// Purpose numbers of the harness's random streams (the world has its own).
 mod purpose {
