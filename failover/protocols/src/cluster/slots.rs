@@ -147,10 +147,21 @@ impl SlotSet {
     /// Inclusive ranges, as `CLUSTER NODES` and the configuration file write them.
     pub fn ranges(&self) -> Vec<(u16, u16)> {
         let mut ranges: Vec<(u16, u16)> = Vec::new();
-        for Slot(slot) in self.iter() {
-            match ranges.last_mut() {
-                Some((_, last)) if *last + 1 == slot => *last = slot,
-                _ => ranges.push((slot, slot)),
+        let mut add = |first: u16, last: u16| match ranges.last_mut() {
+            Some((_, end)) if *end + 1 == first => *end = last,
+            _ => ranges.push((first, last)),
+        };
+        for (at, word) in self.0.words.iter().enumerate() {
+            let base = at as u16 * 64;
+            let (mut rest, mut skipped) = (*word, 0);
+            // Runs of ones within the word, lowest first.
+            while rest != 0 {
+                let zeros = rest.trailing_zeros();
+                let ones = (rest >> zeros).trailing_ones();
+                let first = base + (skipped + zeros) as u16;
+                add(first, first + ones as u16 - 1);
+                skipped += zeros + ones;
+                rest = rest.checked_shr(zeros + ones).unwrap_or(0);
             }
         }
         ranges
