@@ -18,6 +18,7 @@
 pub mod columns;
 mod explain;
 mod from_records;
+pub mod model;
 mod negative;
 pub mod picture;
 mod report;
@@ -98,6 +99,19 @@ pub fn verdict(columns: &Columns, options: &Options) -> Overall {
     } else {
         Overall::Holds
     }
+}
+
+/// An order of the key's operations that explains every result, as rows of the source; unknown operations that did not
+/// happen are left out. `None` if there is none, or none was found within the budget.
+pub fn order(columns: &Columns, k: usize, options: &Options) -> Option<Vec<u32>> {
+    let lane = columns.lane(k);
+    let found = if columns.strings || lists(columns, &lane) {
+        let (problem, mut machine) = growing(columns, &lane);
+        search::depth::order(&problem, &mut machine, options.budget_steps)
+    } else {
+        search::depth::order(&Problem::new(&lane, &Register), &mut Register, options.budget_steps)
+    };
+    found.map(|order| order.into_iter().map(|i| columns.row(k, i as usize)).collect())
 }
 
 /// What is known of a key while it is being decided.

@@ -37,6 +37,29 @@ pub(in super::super) fn search(
     Depth::new(problem, machine, attempt).run(budget)
 }
 
+/// An order, if one is found within this number of steps: operations of the lane, unknown ones that did not happen left
+/// out.
+pub(in super::super) fn order(
+    problem: &Problem,
+    machine: &mut impl Machine,
+    budget: u64,
+) -> Option<Vec<u32>> {
+    let mut left = budget;
+    for attempt in 0.. {
+        let mut depth = Depth::new(problem, machine, attempt);
+        let answer = depth.run_on(left.min(1 << (12 + 2 * attempt.min(20))));
+        match answer.found {
+            Found::Order => return Some(depth.placed_order()),
+            Found::Nothing { .. } => return None,
+            Found::Exhausted { .. } => left = left.saturating_sub(answer.steps),
+        }
+        if left == 0 {
+            return None;
+        }
+    }
+    None
+}
+
 /// How far, in events, an operation may be moved in the order of trying by an attempt after the first.
 const SHUFFLE: u64 = 32;
 
@@ -119,6 +142,31 @@ impl<'a, M: Machine> Depth<'a, M> {
     }
 
     fn run(mut self, budget: u64) -> Answer {
+        self.run_on(budget)
+    }
+
+    /// What was placed so far, in order.
+    fn placed_order(&self) -> Vec<u32> {
+        let mut used = vec![0; self.problem.classes.len()];
+        let mut order = Vec::with_capacity(self.placed);
+        for (n, frame) in self.frames.iter().enumerate() {
+            match frame.entered_by {
+                ROOT => {}
+                c if c & CLASS != 0 => {
+                    let class = (c & !CLASS) as usize;
+                    order.push(self.problem.classes[class].origin[used[class]]);
+                    used[class] += 1;
+                }
+                op => order.push(self.problem.origin[op as usize]),
+            }
+            let until = self.frames.get(n + 1).map_or(self.eager.len(), |next| next.eager_from as usize);
+            let eager = &self.eager[frame.eager_from as usize..until];
+            order.extend(eager.iter().map(|&op| self.problem.origin[op as usize]));
+        }
+        order
+    }
+
+    fn run_on(&mut self, budget: u64) -> Answer {
         let mut steps = 0;
         self.enter(ROOT, self.state);
         loop {

@@ -62,6 +62,8 @@ pub(super) struct Class {
     pub step: Step,
     /// When each was invoked.
     pub inv: Vec<u32>,
+    /// Which operation of the lane each is.
+    pub origin: Vec<u32>,
 }
 
 /// A key made ready for searching.
@@ -105,7 +107,7 @@ impl Problem {
                 problem.ret.push(lane.ret[i]);
                 problem.origin.push(i as u32);
             } else if !machine.observes(step) && machine.could_matter(step) {
-                unknown.push((step, lane.inv[i]));
+                unknown.push((step, lane.inv[i], i as u32));
             }
         }
         problem.classes = classes(unknown);
@@ -113,13 +115,16 @@ impl Problem {
     }
 }
 
-fn classes(mut unknown: Vec<(Step, u32)>) -> Vec<Class> {
-    unknown.sort_by_key(|(s, inv)| (s.kind as u8, s.a, s.b, *inv));
+fn classes(mut unknown: Vec<(Step, u32, u32)>) -> Vec<Class> {
+    unknown.sort_by_key(|(s, inv, _)| (s.kind as u8, s.a, s.b, *inv));
     let mut classes: Vec<Class> = Vec::new();
-    for (step, inv) in unknown {
+    for (step, inv, origin) in unknown {
         match classes.last_mut() {
-            Some(c) if (c.step.kind, c.step.a, c.step.b) == (step.kind, step.a, step.b) => c.inv.push(inv),
-            _ => classes.push(Class { step, inv: vec![inv] }),
+            Some(c) if (c.step.kind, c.step.a, c.step.b) == (step.kind, step.a, step.b) => {
+                c.inv.push(inv);
+                c.origin.push(origin);
+            }
+            _ => classes.push(Class { step, inv: vec![inv], origin: vec![origin] }),
         }
     }
     classes
