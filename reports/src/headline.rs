@@ -2,7 +2,7 @@
 //! we. The same words head the page, the pull-request comment and the terminal.
 
 use crate::compare::Change;
-use crate::result::{Campaign, PhaseSummary, RtoSummary, ScenarioSummary, Verdict};
+use crate::result::{Campaign, PhaseSummary, RpoSummary, RtoSummary, ScenarioSummary, Verdict};
 use crate::text::{count, ms, percent, percentile, percentile_label, plural};
 
 /// One question with its answer.
@@ -193,11 +193,11 @@ fn lost(scenarios: &[&ScenarioSummary]) -> Answer {
     let mut lines = Vec::new();
     if let Some(worst) = worst.filter(|_| with_loss > 0) {
         lines.push(format!(
-            "Acknowledged writes were lost in {} of {}; most in {} (oldest {} before the fault).",
+            "Acknowledged writes were lost in {} of {}; most in {} ({}).",
             count(with_loss),
             plural(runs, "run"),
             worst.name,
-            crate::text::ms_or(worst.rpo.time_ms_max)
+            loss_age(&worst.rpo)
         ));
     } else if known {
         lines.push(format!("Every acknowledged write of {} was there at the end.", plural(runs, "run")));
@@ -216,6 +216,21 @@ fn lost(scenarios: &[&ScenarioSummary]) -> Answer {
         lines.push("All of it within what the scenarios allow.".to_owned());
     }
     Answer { question: "What was lost?", short, lines, mood }
+}
+
+/// From when the lost writes were, counted from the fault.
+pub fn loss_age(rpo: &RpoSummary) -> String {
+    let before = rpo
+        .time_ms_max
+        .filter(|age| *age > 0.0)
+        .map(|age| format!("the oldest {} before the fault", ms(age)));
+    let after = rpo.post_ms_max.filter(|age| *age > 0.0).map(|age| format!("the last {} after it", ms(age)));
+    match (before, after) {
+        (Some(before), Some(after)) => format!("{before}, {after}"),
+        (Some(before), None) => before,
+        (None, Some(after)) => format!("acknowledged after the fault, {after}"),
+        (None, None) => "their age was not measured".to_owned(),
+    }
 }
 
 fn split_brain_line(scenarios: &[&ScenarioSummary], runs: u64) -> String {

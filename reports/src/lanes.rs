@@ -70,7 +70,7 @@ pub struct Lane {
     pub name: String,
     /// What it is.
     pub class: NodeClass,
-    /// Its roles, without gaps between a first role and the end, down times included.
+    /// Its roles; none while its process is down.
     pub roles: Vec<Interval<Role>>,
     /// When it would have acknowledged a write, per shard.
     pub writable: Vec<Interval<Shard>>,
@@ -205,7 +205,7 @@ fn lane(records: &Records, index: usize) -> Lane {
         node,
         name: info.name.clone(),
         class: info.class,
-        roles: roles(&own, records.end),
+        roles: roles(&own, &absences, records.end),
         writable: writable(&own, &absences, records.end),
         absences,
         operations: Vec::new(),
@@ -220,20 +220,30 @@ fn marks(observations: &[Observation]) -> Vec<MarkAt> {
     observations.iter().filter_map(of).collect()
 }
 
-fn roles(own: &[&Observation], end: SimTime) -> Vec<Interval<Role>> {
+/// Roles as announced. A process that ends has no role until it announces one again.
+fn roles(own: &[&Observation], absences: &[Interval<Absence>], end: SimTime) -> Vec<Interval<Role>> {
     let mut out: Vec<Interval<Role>> = Vec::new();
     for observation in own {
         let Fact::Role(role) = observation.fact else { continue };
         let at = observation.instant.at;
         match out.last_mut() {
-            Some(last) if last.what == role => continue,
+            Some(last) if last.what == role && ended_between(absences, last.from, at).is_none() => continue,
             Some(last) => last.until = at,
             None => {}
         }
         out.push(Interval { from: at, until: end, what: role });
     }
+    for interval in &mut out {
+        interval.until = ended_between(absences, interval.from, interval.until).unwrap_or(interval.until);
+    }
     out.retain(|interval| interval.from < interval.until || interval.until == end);
     out
+}
+
+/// When the process first ended after `from` and not after `until`.
+fn ended_between(absences: &[Interval<Absence>], from: SimTime, until: SimTime) -> Option<SimTime> {
+    let ends = absences.iter().filter(|a| a.what == Absence::Down).map(|a| a.from);
+    ends.filter(|at| from < *at && *at <= until).min()
 }
 
 /// Writable by its own account, less the time it was down or stood still: then it acknowledged nothing.
@@ -242,11 +252,16 @@ fn writable(own: &[&Observation], absences: &[Interval<Absence>], end: SimTime) 
     let mut out = Vec::new();
     let mut close = |open: &mut BTreeMap<u16, SimTime>, shard: u16, until: SimTime| {
         if let Some(from) = open.remove(&shard) {
+            // What a process announced ends with it, whatever it announces after its restart.
+            let until = ended_between(absences, from, until).unwrap_or(until);
             out.push(Interval { from, until, what: Shard(shard) });
         }
     };
     for observation in own {
         let (at, shard) = (observation.instant.at, observation.shard.0);
+        if open.get(&shard).is_some_and(|from| ended_between(absences, *from, at).is_some()) {
+            close(&mut open, shard, at);
+        }
         match observation.fact {
             Fact::Writable(true) => {
                 open.entry(shard).or_insert(at);
@@ -262,22 +277,22 @@ fn writable(own: &[&Observation], absences: &[Interval<Absence>], end: SimTime) 
     for shard in open.keys().copied().collect::<Vec<_>>() {
         close(&mut open, shard, end);
     }
-    out.into_iter().flat_map(|interval| without(interval, absences)).filter(|i| i.from < i.until).collect()
+    out.into_iter()
+        .flat_map(|interval| without_pauses(interval, absences))
+        .filter(|i| i.from < i.until)
+        .collect()
 }
 
-/// An interval cut short where its process died (it must announce itself again), with holes where it was paused.
-fn without(interval: Interval<Shard>, absences: &[Interval<Absence>]) -> Vec<Interval<Shard>> {
+/// An interval with holes where its process stood still.
+fn without_pauses(interval: Interval<Shard>, absences: &[Interval<Absence>]) -> Vec<Interval<Shard>> {
     let mut out = Vec::new();
     let mut rest = interval;
-    for absence in absences.iter().filter(|a| a.what != Absence::Cut) {
-        if absence.until <= rest.from || absence.from >= rest.until {
+    for pause in absences.iter().filter(|a| a.what == Absence::Paused) {
+        if pause.until <= rest.from || pause.from >= rest.until {
             continue;
         }
-        out.push(Interval { until: absence.from.max(rest.from), ..rest });
-        match absence.what {
-            Absence::Paused => rest.from = absence.until.min(rest.until),
-            Absence::Down | Absence::Cut => return out,
-        }
+        out.push(Interval { until: pause.from.max(rest.from), ..rest });
+        rest.from = pause.until.min(rest.until);
     }
     out.push(rest);
     out
@@ -399,6 +414,24 @@ mod tests {
         );
         assert_eq!(drawn.conflicts, []);
         assert_eq!(drawn.lanes[0].absences[0].until, SimTime(60));
+    }
+
+    #[test]
+    fn a_primary_that_comes_back_as_one_is_in_the_way_again() {
+        let drawn = two_nodes(
+            vec![
+                says(0, 0, Fact::Role(Role::Primary)),
+                says(0, 0, Fact::Writable(true)),
+                says(40, 1, Fact::Writable(true)),
+                says(61, 0, Fact::Role(Role::Primary)),
+                says(62, 0, Fact::Writable(true)),
+                says(80, 0, Fact::Role(Role::Replica)),
+            ],
+            vec![lives(30, 0, Life::Killed), lives(60, 0, Life::Up)],
+        );
+        assert_eq!(drawn.conflicts, [Interval { from: SimTime(62), until: SimTime(80), what: Shard(0) }]);
+        let roles: Vec<(u64, u64)> = drawn.lanes[0].roles.iter().map(|r| (r.from.0, r.until.0)).collect();
+        assert_eq!(roles, [(0, 30), (61, 80), (80, 100)]);
     }
 
     #[test]

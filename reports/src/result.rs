@@ -430,6 +430,8 @@ pub struct RpoSummary {
     pub bytes_max: Option<u64>,
     /// Largest age, at the fault, of a lost write.
     pub time_ms_max: Option<f64>,
+    /// Longest time after the fault at which a write was acknowledged that was lost: how long a stale primary went on.
+    pub post_ms_max: Option<f64>,
     /// Runs that lost at least one acknowledged write.
     pub runs_with_loss: u64,
     /// Acknowledged writes lost in all runs together.

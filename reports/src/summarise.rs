@@ -122,6 +122,7 @@ fn add_loss(mut sum: RpoSummary, m: &Measurement) -> RpoSummary {
     sum.writes_max = sum.writes_max.max(m.rpo.writes);
     sum.bytes_max = sum.bytes_max.max(m.rpo.bytes);
     sum.time_ms_max = larger(sum.time_ms_max, m.rpo.time_ms);
+    sum.post_ms_max = larger(sum.post_ms_max, m.rpo.post_ms);
     sum.runs_with_loss += u64::from(writes > 0);
     sum.writes_total += writes;
     sum.causes.unreplicated += m.rpo.causes.unreplicated;

@@ -118,9 +118,9 @@ fn row(index: usize, result: &ScenarioResult, end: f64) -> String {
         number_cell(&format!("{few}{}", percentile(rto, "p99"))),
         number_cell(&rto.target.map_or("–".to_owned(), ms)),
         format!("<td class=\"range\">{}</td>", range(&format!("r{index}"), rto, end)),
-        super::cell(&phase),
+        format!("<td class=\"w\">{}</td>", escape(&phase)),
         number_cell(&lost(s)),
-        super::cell(&split_brain(s)),
+        format!("<td class=\"w\">{}</td>", escape(&split_brain(s))),
     ]
     .concat()
 }
