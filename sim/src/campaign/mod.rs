@@ -77,10 +77,10 @@ fn worth_drawing(result: &ScenarioResult) -> Vec<(Seed, String)> {
         .iter()
         .filter(|line| !line.inert && line.measurement.rto.first.is_some())
         .max_by(|a, b| span(a).partial_cmp(&span(b)).unwrap_or(std::cmp::Ordering::Equal));
-    if let Some(line) = slowest.or(result.lines.first()) {
-        if !worth.iter().any(|(seed, _)| *seed == line.seed) {
-            worth.push((line.seed, "worst recovery".to_owned()));
-        }
+    if let Some(line) = slowest.or(result.lines.first())
+        && !worth.iter().any(|(seed, _)| *seed == line.seed)
+    {
+        worth.push((line.seed, "worst recovery".to_owned()));
     }
     worth
 }

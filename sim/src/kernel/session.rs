@@ -160,10 +160,10 @@ impl<S: System> Kernel<S> {
         let conn = &self.conns[id.0 as usize];
         let again = Event::Dial { conn: id, attempt: attempt + 1, step: DialStep::Again };
         let from = conn.dialler.host;
-        if let Target::Host(host, _) = conn.target {
-            if let Some(span) = self.travel((from, host), 64) {
-                self.queue.push(self.now + span, Event::Dial { conn: id, attempt, step: DialStep::Reaches });
-            }
+        if let Target::Host(host, _) = conn.target
+            && let Some(span) = self.travel((from, host), 64)
+        {
+            self.queue.push(self.now + span, Event::Dial { conn: id, attempt, step: DialStep::Reaches });
         }
         self.queue.push(self.now + (1_000_000 << attempt), again);
     }

@@ -265,7 +265,7 @@ fn a_cut_says_nothing_and_the_stream_goes_on_after_the_heal_whole_and_in_order()
     stage.until(3 * S);
     // The first piece stalled at 102 ms; TCP tries after 0.2, 0.4, 0.8 s: at 1,502 ms.
     let log = stage.logs[1].borrow();
-    let after_heal = log.iter().filter(|(at, cue)| *at > 1_050 * MS && cue.contains("word")).next();
+    let after_heal = log.iter().find(|(at, cue)| *at > 1_050 * MS && cue.contains("word"));
     assert_eq!(after_heal.map(|(at, _)| *at), Some(1_503 * MS));
     drop(log);
     assert_eq!(words(&stage), 30, "nothing was lost");

@@ -203,7 +203,7 @@ impl Prober {
                 bytes,
             };
             asked.push(base(write, bytes));
-            if self.ticks % 2 == 0 {
+            if self.ticks.is_multiple_of(2) {
                 asked.push(base(Action::Read, 0));
             }
         }

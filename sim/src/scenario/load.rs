@@ -165,10 +165,10 @@ fn check(loaded: &Loaded) -> Result<(), LoadError> {
     check_targets(scenario, &complain)
 }
 
-fn check_expectations(
-    scenario: &Scenario,
-    complain: &dyn Fn(String, &str, String, Option<String>) -> LoadError,
-) -> Result<(), LoadError> {
+/// Makes an error: the place in the document, a text to find its line by, what is wrong, how to mend it.
+type Complain<'a> = dyn Fn(String, &str, String, Option<String>) -> LoadError + 'a;
+
+fn check_expectations(scenario: &Scenario, complain: &Complain<'_>) -> Result<(), LoadError> {
     for (list, name) in [(&scenario.expect, "expect"), (&scenario.caught_by, "caught_by")] {
         for (at, text) in list.iter().enumerate() {
             if let Err(error) = firedrill_checkers::expect::parse(text) {
@@ -180,10 +180,7 @@ fn check_expectations(
     Ok(())
 }
 
-fn check_targets(
-    scenario: &Scenario,
-    complain: &dyn Fn(String, &str, String, Option<String>) -> LoadError,
-) -> Result<(), LoadError> {
+fn check_targets(scenario: &Scenario, complain: &Complain<'_>) -> Result<(), LoadError> {
     let view = crate::systems::view_of(scenario);
     for (at, fault) in scenario.faults.iter().enumerate() {
         if let super::At::Time(time) | super::At::Range(_, time) = fault.at()

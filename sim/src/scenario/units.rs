@@ -95,7 +95,8 @@ impl fmt::Display for Span {
         if micros == 0 {
             return f.write_str("0s");
         }
-        let (unit, scale) = units.iter().find(|(_, scale)| micros % scale == 0).expect("1 divides all");
+        let (unit, scale) =
+            units.iter().find(|(_, scale)| micros.is_multiple_of(*scale)).expect("1 divides all");
         write!(f, "{}{unit}", micros / scale)
     }
 }
@@ -134,7 +135,7 @@ impl std::str::FromStr for Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = BYTE_UNITS.iter().find(|(_, scale)| self.0 % scale == 0 && self.0 > 0);
+        let unit = BYTE_UNITS.iter().find(|(_, scale)| self.0.is_multiple_of(*scale) && self.0 > 0);
         let (unit, scale) = unit.unwrap_or(&("B", 1));
         write!(f, "{}{unit}", self.0 / scale)
     }

@@ -342,7 +342,7 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
 
     /// Due timers first, as they are the oldest; then what the driver caused; then the world, in a fixed order.
     async fn next(&mut self) -> Next<S, N> {
-        if self.steps.get() % STEPS_MAX == 0 {
+        if self.steps.get().is_multiple_of(STEPS_MAX) {
             tokio::task::yield_now().await;
         }
         if let Some(timer) = self.timers.pop_due(self.setup.clock.now()) {

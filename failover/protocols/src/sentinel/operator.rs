@@ -265,7 +265,7 @@ impl Group {
     fn check_quorum(&self) -> Reply {
         let usable =
             1 + self.peers.values().filter(|peer| !peer.suspected && !peer.link.disconnected).count();
-        let majority = (self.peers.len() + 1) / 2 + 1;
+        let majority = self.peers.len().div_ceil(2) + 1;
         match (usable >= self.limits.quorum as usize, usable >= majority) {
             (true, true) => {
                 let text =

@@ -208,10 +208,11 @@ impl DataNode {
         if candidacy.refused && !unasked {
             return self.beaten(cx);
         }
-        if (enough || unasked) && candidacy.own_vote_durable {
-            if let Some((lease, _)) = candidacy.lease {
-                return self.take_key(cx, lease);
-            }
+        if (enough || unasked)
+            && candidacy.own_vote_durable
+            && let Some((lease, _)) = candidacy.lease
+        {
+            return self.take_key(cx, lease);
         }
         if window_over {
             self.beaten(cx);

@@ -395,11 +395,11 @@ impl DataNode {
         let close = Lsn(self.wal.last().lsn.0.saturating_sub(64));
         let level = |f: &&Follower| f.flushed >= close && !self.waited.contains(f.node);
         let comes = self.followers.values().filter(alive).find(level).map(|follower| follower.node);
-        if let Some(node) = comes.filter(|_| self.waited.len() < self.settings.agent.sync_members) {
-            if self.set_change.is_none() {
-                self.waited = self.waited.with(node);
-                self.change_set(cx, self.waited);
-            }
+        if let Some(node) = comes.filter(|_| self.waited.len() < self.settings.agent.sync_members)
+            && self.set_change.is_none()
+        {
+            self.waited = self.waited.with(node);
+            self.change_set(cx, self.waited);
         }
     }
 
