@@ -21,6 +21,9 @@ use std::time::Duration;
 const PORT_DATA: u16 = 6379;
 const PORT_SENTINEL: u16 = 26379;
 const GROUP: &str = "mymaster";
+/// Pika says something to its replicas each two seconds, and drops those that are silent for twenty.
+const PIKA_KEEPALIVE: Duration = Duration::from_secs(2);
+const PIKA_SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// Settings of the system `sentinel`. Defaults are those of Redis 7.0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -295,6 +298,7 @@ impl SystemUnderTest for Config {
 impl Config {
     fn data_node(&self, follows: Option<SocketAddrV4>, at: usize) -> data::Settings {
         let nodes = &self.data;
+        let pika = nodes.store == Store::Pika;
         data::Settings {
             flavour: match nodes.store {
                 Store::Redis => Flavour::Redis,
@@ -303,7 +307,8 @@ impl Config {
             },
             follows,
             priority: nodes.priorities.get(at).copied().unwrap_or(100),
-            repl_timeout: nodes.repl_timeout.0,
+            repl_timeout: if pika { PIKA_SILENCE_MAX } else { nodes.repl_timeout.0 },
+            repl_ping_period: if pika { PIKA_KEEPALIVE } else { data::Settings::default().repl_ping_period },
             backlog_bytes: nodes.backlog.0,
             sync_delay: nodes.sync_delay.0,
             min_replicas: nodes.min_replicas,

@@ -16,7 +16,7 @@ const SNAPSHOT_KEYS: usize = 64;
 impl Server {
     /// Appends an entry to the stream: counted, kept, and sent to every replica that has its snapshot.
     pub fn feed<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>, command: Command) {
-        if self.history.backlog.is_none() {
+        if self.history.backlog.is_none() || !self.counts(&command) {
             // Without replicas, now or before, there is no stream and nothing is counted.
             return;
         }
@@ -33,7 +33,9 @@ impl Server {
                 cx.send(*session, Message::Stream { command: command.clone(), bytes }.into());
             }
         }
-        self.history.record(command, bytes, self.settings.backlog_bytes);
+        if bytes > 0 {
+            self.history.record(command, bytes, self.settings.backlog_bytes);
+        }
     }
 
     pub(super) fn on_replconf<S: RedisSystem>(
@@ -99,6 +101,14 @@ impl Server {
                 cx.send(session, Message::Stream { command, bytes }.into());
             }
         }
+        let refused = from
+            .filter(|_| attached.stage == Stage::WaitsForSnapshot)
+            .and_then(|(_, wanted)| self.refuses_position(wanted));
+        if let Some(refusal) = refused {
+            self.reply(cx, session, refusal);
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(&session) else { return };
         connection.attached = Some(attached);
         if !self.replicas.contains(&session) {
             self.replicas.push(session);
@@ -118,7 +128,7 @@ impl Server {
     fn send_snapshots<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>) {
         let pieces = self.snapshot();
         let mark = ReplId(Hex::random(cx.random()));
-        self.select_due = true;
+        self.select_due = !self.is_pika();
         for session in &self.replicas {
             let Some(attached) = self.connections.get_mut(session).and_then(|c| c.attached.as_mut()) else {
                 continue;
@@ -188,7 +198,12 @@ impl Server {
             return;
         }
         self.last_ping_at = cx.now();
-        self.feed(cx, Command::Ping);
+        if self.is_pika() {
+            // Its keepalives are no part of the log.
+            self.relay(cx, Command::Ping, 0);
+        } else {
+            self.feed(cx, Command::Ping);
+        }
     }
 
     fn drop_silent_replicas<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>) {

@@ -13,6 +13,7 @@ mod hand_over;
 pub mod info;
 pub mod instances;
 pub mod message;
+mod pika;
 pub mod replication;
 pub mod server;
 pub mod settings;

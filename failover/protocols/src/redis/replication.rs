@@ -99,6 +99,11 @@ impl Backlog {
         Backlog { first: offset.plus(1), bytes: 0, entries: VecDeque::new() }
     }
 
+    /// The first byte that is kept.
+    pub fn first(&self) -> Offset {
+        self.first
+    }
+
     fn push(&mut self, command: Command, bytes: u32, limit: u64) {
         self.entries.push_back((command, bytes));
         self.bytes += u64::from(bytes);

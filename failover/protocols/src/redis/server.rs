@@ -150,13 +150,16 @@ impl Server {
     pub fn start<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>, disk: &DiskImage<S>) {
         self.run_id = RunId(Hex::random(cx.random()));
         self.history = History::new(cx.random());
+        if self.is_pika() {
+            self.begin_as_pika();
+        }
         self.last_ping_at = cx.now();
         self.saved_at = cx.now();
         let follows = match disk.last(CONFIG).and_then(S::record) {
             Some(Record::Config { follows }) => *follows,
             _ => self.settings.follows,
         };
-        self.restore(cx, disk, follows.is_some());
+        let continues = self.restore(cx, disk, follows.is_some());
         self.loading = !self.settings.load_time.is_zero() && !self.store.is_empty();
         if self.loading {
             cx.set_timer(Timer::Loaded.into(), self.settings.load_time);
@@ -165,37 +168,57 @@ impl Server {
         let phase = cx.random().duration(Duration::ZERO, CRON);
         cx.set_timer(Timer::Cron.into(), phase);
         self.upstream = follows.map(|primary| Upstream::new(primary, cx.now()));
+        if let Some(upstream) = &mut self.upstream {
+            upstream.was_synced = continues;
+        }
         if !self.loading {
             self.connect(cx);
         }
         self.announce(cx);
     }
 
-    /// Reads the data back. A primary that finds a snapshot begins a new history that goes on from it; a replica
-    /// stands where the snapshot stood (Redis 7.0). A log has no history in it.
-    fn restore<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>, disk: &DiskImage<S>, replica: bool) {
+    /// Reads the data back; true if with a position in a history. A primary that finds a snapshot begins a new history
+    /// that goes on from it; a replica stands where the snapshot stood (Redis 7.0). A log of Redis has no history in it;
+    /// Pika's is its history.
+    fn restore<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>, disk: &DiskImage<S>, replica: bool) -> bool {
         match self.settings.persistence {
-            Persistence::None => {}
+            Persistence::None => false,
             Persistence::Snapshots { .. } => {
                 let Some(Record::Snapshot { id, offset, keys }) = disk.last(SNAPSHOT).and_then(S::record)
                 else {
-                    return;
+                    return false;
                 };
                 self.store = Store::new(keys.iter().cloned());
                 self.history.adopt(*id, *offset);
                 if !replica {
                     self.history.fork(cx.random());
                 }
+                true
             }
             Persistence::LogEverySecond | Persistence::LogAlways => {
                 for record in disk.records(LOG) {
                     match S::record(record) {
-                        Some(Record::Write(data)) => drop(self.store.execute(data)),
-                        Some(Record::Snapshot { keys, .. }) => self.store = Store::new(keys.iter().cloned()),
+                        Some(Record::Write(data)) => self.replay(data),
+                        Some(Record::Snapshot { id, offset, keys }) => {
+                            self.store = Store::new(keys.iter().cloned());
+                            if self.is_pika() {
+                                self.history.adopt(*id, *offset);
+                            }
+                        }
                         Some(Record::Config { .. }) | None => {}
                     }
                 }
+                self.is_pika() && self.history.offset > Offset(0)
             }
+        }
+    }
+
+    fn replay(&mut self, data: &Data) {
+        drop(self.store.execute(data));
+        if self.is_pika() {
+            let command = Command::Data(data.clone());
+            let bytes = command.wire_size() as u32;
+            self.history.record(command, bytes, self.settings.backlog_bytes);
         }
     }
 
@@ -365,13 +388,12 @@ impl Server {
         command: Command,
         gate: &impl Gate,
     ) -> Result<Reply, Command> {
-        let connection = self.connections.get_mut(&session);
         Ok(match command {
             Command::Data(data) => self.execute(cx, session, data, gate),
             Command::Ping => Reply::Pong,
             Command::Hello(protocol) => {
                 let protocol = protocol.unwrap_or(2);
-                if let Some(connection) = connection {
+                if let Some(connection) = self.connections.get_mut(&session) {
                     connection.protocol = protocol;
                 }
                 let replica = !self.is_primary();
@@ -397,6 +419,9 @@ impl Server {
             Command::Publish { channel, payload } => {
                 Reply::Integer(self.publish(cx, channel, payload) as i64)
             }
+            Command::ReplicaOf(primary) if self.refuses_to_follow(primary) => {
+                Reply::Error(Error::Other("ERR The server is already master of others".into()))
+            }
             Command::ReplicaOf(primary) => {
                 self.follow(cx, primary, gate);
                 Reply::Ok
@@ -408,13 +433,14 @@ impl Server {
             Command::ReadOnly => self.flag(session, |connection| connection.read_only = true),
             Command::ReadWrite => self.flag(session, |connection| connection.read_only = false),
             Command::Reset => {
-                let Some(connection) = connection else { return Ok(Reply::Ok) };
-                *connection = Connection::new(connection.from);
+                if let Some(connection) = self.connections.get_mut(&session) {
+                    *connection = Connection::new(connection.from);
+                }
                 Reply::Simple("RESET".into())
             }
             // WAIT never blocks in a transaction.
             Command::Wait { .. } => {
-                let offset = connection.map_or(Offset(0), |connection| connection.last_write);
+                let offset = self.connection(session).map_or(Offset(0), |connection| connection.last_write);
                 Reply::Integer(i64::from(self.acknowledged(offset)))
             }
             unknown @ (Command::Multi
@@ -498,8 +524,7 @@ impl Server {
 
     fn propagate<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>, data: Data) {
         self.log_write(cx, &data);
-        if self.select_due {
-            self.select_due = false;
+        if core::mem::take(&mut self.select_due) {
             self.feed(cx, Command::Select(0));
         }
         self.feed(cx, Command::Data(data));
@@ -802,7 +827,11 @@ impl Server {
             LinkState::Connected => Link::Up,
             state => Link::Down {
                 syncing: state == LinkState::Sync,
-                since: upstream.down_since.map(|since| now.since(since).as_secs()),
+                // Pika does not tell it.
+                since: upstream
+                    .down_since
+                    .filter(|_| !self.is_pika())
+                    .map(|since| now.since(since).as_secs()),
             },
         }
     }

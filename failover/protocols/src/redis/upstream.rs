@@ -3,7 +3,7 @@
 use super::admin::Replconf;
 use super::data::Data;
 use super::info::LinkState;
-use super::message::{Command, Message, Reply, Snapshot, Stored};
+use super::message::{Command, Error, Message, Reply, Snapshot, Stored};
 use super::replication::History;
 use super::server::{Gate, RedisSystem, Server};
 use super::store::Store;
@@ -45,6 +45,8 @@ enum Stage {
         bytes: u64,
     },
     Connected,
+    /// The primary refuses our position, and only an operator can help (Pika).
+    Refused,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +72,7 @@ impl Upstream {
 
     pub fn state(&self) -> LinkState {
         match &self.stage {
-            Stage::Idle => LinkState::Connect,
+            Stage::Idle | Stage::Refused => LinkState::Connect,
             Stage::Connecting => LinkState::Connecting,
             Stage::Handshake(_) => LinkState::Handshake,
             Stage::Copying { .. } => LinkState::Sync,
@@ -111,8 +113,10 @@ impl Server {
     pub fn promote<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>) {
         self.drop_link(cx);
         self.upstream = None;
-        self.history.fork(cx.random());
-        self.select_due = true;
+        if !self.is_pika() {
+            self.history.fork(cx.random());
+            self.select_due = true;
+        }
         self.drop_replicas(cx);
         self.announce(cx);
     }
@@ -140,7 +144,7 @@ impl Server {
     /// Dials the primary, if there is one and no link to it.
     pub(super) fn connect<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>) {
         let Some(upstream) = &mut self.upstream else { return };
-        if upstream.session.is_none() {
+        if upstream.session.is_none() && !matches!(upstream.stage, Stage::Refused) {
             upstream.session = Some(cx.open(upstream.primary, S::DATA));
             upstream.stage = Stage::Connecting;
             upstream.heard_at = cx.now();
@@ -228,8 +232,13 @@ impl Server {
                 }
                 self.link_is_up(cx);
             }
-            _ => {
+            other => {
                 self.give_up_link(cx);
+                let refused = self.is_pika() && matches!(other, Reply::Error(Error::Other(_)));
+                if let Some(upstream) = self.upstream.as_mut().filter(|_| refused) {
+                    upstream.stage = Stage::Refused;
+                    cx.note(|| "the primary refuses our position: replication is in error".into());
+                }
                 self.hand_over_refused(cx);
             }
         }

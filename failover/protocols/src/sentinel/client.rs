@@ -381,6 +381,8 @@ impl Client {
         let outcome = outcome_of(&operation.op, reply);
         self.finish(cx, request, outcome, Some(addr));
         if leave {
+            // The old address is known to be wrong, even to a client that would dial it again.
+            self.known = None;
             self.lose_route(cx);
             self.resolve_if_wanted(cx);
         }
