@@ -234,10 +234,13 @@ impl Server {
             }
             other => {
                 self.give_up_link(cx);
-                let refused = self.is_pika() && matches!(other, Reply::Error(Error::Other(_)));
-                if let Some(upstream) = self.upstream.as_mut().filter(|_| refused) {
+                if let Reply::Error(Error::Other(why)) = other
+                    && self.is_pika()
+                    && let Some(upstream) = &mut self.upstream
+                {
                     upstream.stage = Stage::Refused;
-                    cx.note(|| "the primary refuses our position: replication is in error".into());
+                    let at = self.history.offset.0;
+                    cx.note(|| alloc::format!("replication is in error at {at}: {why}"));
                 }
                 self.hand_over_refused(cx);
             }
