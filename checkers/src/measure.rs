@@ -71,7 +71,8 @@ pub struct Rto {
     pub cut_side: Option<Span>,
     /// Sum of all bad windows.
     pub unavail_total: Option<f64>,
-    /// The longest single gap between two good writes after the fault (the figure of a planned switch).
+    /// The longest single gap between two good writes after the fault (the figure of a planned switch); without a fault,
+    /// of the whole run (the figure of a rolling restart).
     pub write_gap: Option<Span>,
     /// The phases of `first`; they sum exactly to it.
     pub phases: Phases,

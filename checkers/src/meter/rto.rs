@@ -150,7 +150,9 @@ fn judge(run: &Run, index: usize, operation: &Operation) -> Probe {
 /// Measures recovery, and says which fault the figure is counted from.
 pub(crate) fn measure(run: &Run, probes: &Probes, windows: &Windows) -> (Rto, Headline) {
     let Some(first_fault) = run.fault_times().next() else {
-        return (Rto::default(), Headline::default());
+        // Work that is part of the system's life, such as a rolling restart, still shows as a gap.
+        let rto = Rto { write_gap: write_gap(probes, SimTime(0)), ..Rto::default() };
+        return (rto, Headline::default());
     };
     let seen_from = |side: fn(&Probe) -> bool| {
         probes.writes.iter().flatten().any(|probe| probe.invoked >= first_fault && side(probe))
@@ -288,7 +290,7 @@ fn cut_side(run: &Run, probes: &Probes) -> Option<Span> {
     worst_of(run, &theirs, |_| true).figure
 }
 
-/// The longest time between two good writes that follow each other, the later of them after the fault.
+/// The longest time between two good writes that follow each other, the later of them after `fault`.
 fn write_gap(probes: &Probes, fault: SimTime) -> Option<Span> {
     let gaps = probes.writes.iter().filter_map(|shard| shard_gap(shard, fault));
     gaps.reduce(|a, b| if (b.censored, b.ms) > (a.censored, a.ms) { b } else { a })

@@ -20,12 +20,27 @@ fn a_run_without_a_fault_is_all_zero() {
     story.acked(100, 103, A);
     story.survives_all_but(&[A, B, C], &[]);
     let m = story.measure();
-    assert_eq!(m.rto, Rto::default(), "no fault, no recovery");
+    let gap = exactly(50.0);
+    assert_eq!(
+        m.rto,
+        Rto { write_gap: gap, ..Rto::default() },
+        "no fault, no recovery; gaps as wide as the probes"
+    );
     assert_eq!((m.rpo.writes, m.rpo.bytes, m.rpo.time_ms), (Some(0), Some(0), Some(0.0)));
     assert_eq!(m.split_brain, SplitBrain::default());
     assert_eq!(m.failover, FailoverQuality::default());
     assert_eq!(m.reads, ReadQuality::default());
     assert_eq!((m.converged, m.stuck, m.faults), (Some(true), false, 0));
+}
+
+#[test]
+fn a_gap_without_a_fault_is_seen_all_the_same() {
+    let mut story = Story::new(30_000);
+    story.good_probes(0, 10_000, 50, A);
+    story.bad_probes(10_000, 10_200, 50);
+    story.good_probes(10_200, 29_000, 50, B);
+    story.survives_all_but(&[A, B], &[]);
+    assert_eq!(story.measure().rto.write_gap, exactly(250.0));
 }
 
 #[test]
