@@ -2,6 +2,7 @@
 //!
 //! Read in this order: [`record`] is what a run leaves behind; the other modules are pure functions of it.
 
+pub mod backup;
 pub mod bench;
 pub mod expect;
 pub mod import;

@@ -281,6 +281,8 @@ pub struct Health {
     pub retries: u32,
     /// A probe also asks whether the disk keeps up, not only for HTTP.
     pub write_probe: bool,
+    /// The replicas must have lost a node too before it is declared dead.
+    pub second_opinion: bool,
 }
 
 impl Default for Health {
@@ -291,6 +293,7 @@ impl Default for Health {
             timeout: Span(health.timeout),
             retries: health.retries,
             write_probe: true,
+            second_opinion: true,
         }
     }
 }
@@ -493,6 +496,7 @@ impl Config {
                 timeout: self.health.timeout.0,
                 retries: self.health.retries,
                 recoveries: 1,
+                second_opinion: self.health.second_opinion,
                 probe: if self.health.write_probe { agent::Probe::Write } else { agent::Probe::Http },
             },
             routing: agent::RoutingSettings {

@@ -8,6 +8,7 @@
 //! Read [`states`] and [`lease`] first: they are tables and arithmetic; then [`node::gate`](node), the one place where
 //! a write may be acknowledged.
 
+pub mod backup;
 pub mod client;
 pub mod coordination;
 pub mod fencer;

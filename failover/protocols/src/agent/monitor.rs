@@ -19,7 +19,8 @@ struct Watched {
     probe: Option<SessionId>,
     failures: u32,
     successes: u32,
-    unhealthy: bool,
+    /// Judged dead, and nothing good heard of it since.
+    declared: bool,
     last: Option<(Role, Term, Position)>,
 }
 
@@ -96,7 +97,9 @@ impl Monitor {
         if good {
             watched.failures = 0;
             watched.successes += 1;
-            watched.unhealthy &= watched.successes < health.recoveries;
+            if watched.successes >= health.recoveries {
+                watched.declared = false;
+            }
             return;
         }
         watched.successes = 0;
@@ -104,8 +107,7 @@ impl Monitor {
         if watched.failures == 1 && primary {
             cx.mark(Mark::Suspected, about);
         }
-        if watched.failures >= health.retries && primary && (!watched.unhealthy || self.inquiry.is_none()) {
-            self.watched(node).unhealthy = true;
+        if watched.failures >= health.retries && primary && !watched.declared {
             self.inquire(cx, node);
         }
     }
@@ -151,7 +153,7 @@ impl Monitor {
         inquiry.asked.keys().for_each(|session| cx.close(*session));
         let lost = inquiry.answers.iter().filter(|(_, lost, _)| *lost).count();
         let heard = inquiry.answers.len() - lost;
-        if lost == 0 || heard > 0 {
+        if self.settings.health.second_opinion && (lost == 0 || heard > 0) {
             return cx.note(|| {
                 alloc::format!("node {} is not declared: {heard} replicas hear it", inquiry.node.0)
             });
@@ -161,6 +163,7 @@ impl Monitor {
 
     fn declare(&mut self, cx: &mut Cx<'_, Agent>, inquiry: &Inquiry) {
         let node = inquiry.node;
+        self.watched(node).declared = true;
         cx.mark(Mark::Declared, Some(self.settings.cluster.address(node)));
         match (self.settings.agent.election, self.settings.agent.fence, self.settings.cluster.fencer) {
             (ElectionRule::MonitorOrder, Fence::Power, Some(fencer))
@@ -229,8 +232,11 @@ impl Monitor {
         }
         self.judge(cx, node, good);
         // It answers, and its disk does not: it can still be asked to go.
+        let retries = self.settings.health.retries;
         let watched = self.watched(node);
-        if !good && watched.failures >= self.settings.health.retries && self.primary == Some(node) {
+        let hangs = !good && watched.failures >= retries && !watched.declared;
+        if hangs && self.primary == Some(node) {
+            self.watched(node).declared = true;
             cx.mark(Mark::Declared, Some(self.settings.cluster.address(node)));
             let session = cx.open(self.address(node), Kind::Health);
             self.orders.insert(session, Order::Resign);
@@ -284,7 +290,7 @@ impl Node<Agent> for Monitor {
                 }
             }
             Message::Coordination(message) => {
-                if let Some(LinkEvent::Viewed) = self.link.on_message(cx, message)
+                if let Some(LinkEvent::Viewed { .. }) = self.link.on_message(cx, message)
                     && let Some(leader) = self.link.view().leader
                     && leader.term >= self.term
                 {

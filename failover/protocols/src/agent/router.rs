@@ -21,6 +21,9 @@ pub struct Router {
 /// How often a router asks the nodes where no key tells it.
 const ASK_NODES: Duration = Duration::from_secs(1);
 
+/// How often a router that is told of changes makes sure that it still would be.
+const CHECK: Duration = Duration::from_secs(2);
+
 impl Router {
     /// A router, number `first` of its kind.
     pub fn new(settings: Arc<Settings>, first: usize) -> Self {
@@ -67,7 +70,10 @@ impl Node<Agent> for Router {
     fn start(&mut self, cx: &mut Cx<'_, Agent>, _disk: &DiskImage<Agent>) {
         match (self.by_keys(), self.settings.routing.mode) {
             (false, _) => cx.set_timer(Timer::Refresh, ASK_NODES),
-            (true, RouteMode::Push) => self.link.start(cx),
+            (true, RouteMode::Push) => {
+                self.link.start(cx);
+                cx.set_timer(Timer::Refresh, CHECK);
+            }
             (true, RouteMode::Pull(every)) => {
                 self.link.start(cx);
                 let first = cx.random().duration(Duration::ZERO, every);
@@ -94,7 +100,7 @@ impl Node<Agent> for Router {
                 let event = self.link.on_message(cx, message);
                 let push =
                     matches!(self.settings.routing.mode, RouteMode::Push) || self.route.primary.is_none();
-                if push && event == Some(LinkEvent::Viewed) {
+                if push && matches!(event, Some(LinkEvent::Viewed { .. })) {
                     self.learn(cx);
                 }
             }
@@ -121,6 +127,11 @@ impl Node<Agent> for Router {
     fn on_timer(&mut self, cx: &mut Cx<'_, Agent>, timer: Timer) {
         match (timer, self.settings.routing.mode) {
             (Timer::Refresh, _) if !self.by_keys() => self.ask_nodes(cx),
+            // A watch is silent while nothing changes; so is one whose member has gone dark.
+            (Timer::Refresh, RouteMode::Push) => {
+                self.link.ask(cx, Body::Get);
+                cx.set_timer(Timer::Refresh, CHECK);
+            }
             (Timer::Refresh, RouteMode::Pull(every)) => {
                 self.learn(cx);
                 self.link.ask(cx, Body::Get);

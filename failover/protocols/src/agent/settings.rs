@@ -166,6 +166,8 @@ pub struct HealthSettings {
     pub recoveries: u32,
     /// What a probe asks.
     pub probe: Probe,
+    /// Whether the replicas must have lost a node too before it is declared dead.
+    pub second_opinion: bool,
 }
 
 impl HealthSettings {
@@ -176,6 +178,7 @@ impl HealthSettings {
         retries: 3,
         recoveries: 1,
         probe: Probe::Write,
+        second_opinion: true,
     };
     /// 3 s, 1 s, 3: the profile between regions.
     pub const CROSS_REGION: HealthSettings = HealthSettings {
@@ -184,6 +187,7 @@ impl HealthSettings {
         retries: 3,
         recoveries: 1,
         probe: Probe::Write,
+        second_opinion: true,
     };
 }
 

@@ -106,7 +106,7 @@ fn checksum(entry: &Entry) -> u64 {
 }
 
 /// FNV-1a with a fixed width for every integer, so that a checksum means the same on every platform.
-pub(super) struct Fnv(pub u64);
+pub(crate) struct Fnv(pub u64);
 
 impl Hasher for Fnv {
     fn finish(&self) -> u64 {

@@ -24,7 +24,10 @@ pub enum LinkEvent {
         answer: Answer,
     },
     /// Keys changed, or were read anew.
-    Viewed,
+    Viewed {
+        /// A quorum has confirmed that nothing newer existed when we asked.
+        confirmed: bool,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -48,6 +51,8 @@ pub struct Link {
     open: BTreeMap<u64, Open>,
     view: View,
     viewed: bool,
+    /// When our timer is due.
+    due: Option<LocalTime>,
 }
 
 /// Wait before a request is repeated that nobody could decide.
@@ -68,6 +73,7 @@ impl Link {
             open: BTreeMap::new(),
             view: View::default(),
             viewed: false,
+            due: None,
         }
     }
 
@@ -111,7 +117,7 @@ impl Link {
         if self.connected {
             self.send(cx, sequence);
         }
-        cx.set_timer(Timer::Coordination, self.timeout);
+        self.arm(cx, self.timeout);
         sequence
     }
 
@@ -135,7 +141,7 @@ impl Link {
         self.session = None;
         self.connected = false;
         self.at = (self.at + 1) % self.members.len();
-        cx.set_timer(Timer::Coordination, RETRY);
+        self.arm(cx, RETRY);
     }
 
     /// A message of our session.
@@ -144,7 +150,7 @@ impl Link {
             CoordinationMessage::Changed(changed) if changed.revision > self.view.revision => {
                 self.view.revision = changed.revision;
                 changed.changes.iter().for_each(|change| self.view.change(*change));
-                Some(LinkEvent::Viewed)
+                Some(LinkEvent::Viewed { confirmed: false })
             }
             CoordinationMessage::Reply { sequence, answer, .. } => self.answered(cx, sequence, answer),
             CoordinationMessage::Changed(_)
@@ -161,8 +167,8 @@ impl Link {
                 let Open { body, asked_at, .. } = self.open.remove(&sequence)?;
                 return Some(LinkEvent::Answered { sequence, body, asked_at, answer });
             }
-            cx.set_timer(Timer::Coordination, RETRY);
             self.open.get_mut(&sequence)?.sent_at = cx.now() - self.timeout;
+            self.arm(cx, RETRY);
             return None;
         }
         let Open { body, asked_at, .. } = self.open.remove(&sequence)?;
@@ -172,13 +178,14 @@ impl Link {
                 self.view = view;
                 self.viewed = true;
             }
-            return Some(LinkEvent::Viewed);
+            return Some(LinkEvent::Viewed { confirmed: body == Body::Get });
         }
         Some(LinkEvent::Answered { sequence, body, asked_at, answer })
     }
 
     /// The timer: whoever is silent is left for the next member.
     pub fn on_timer(&mut self, cx: &mut Cx<'_, Agent>) {
+        self.due = None;
         if self.session.is_none() {
             return self.dial(cx);
         }
@@ -196,7 +203,17 @@ impl Link {
             return self.dial(cx);
         }
         if !self.open.is_empty() || !self.connected {
-            cx.set_timer(Timer::Coordination, self.timeout);
+            self.arm(cx, self.timeout);
+        }
+    }
+
+    /// Sets the timer, unless it is due earlier already: requests that keep coming must not put off the moment at
+    /// which a silent member is left.
+    fn arm(&mut self, cx: &mut Cx<'_, Agent>, after: Duration) {
+        let at = cx.now() + after;
+        if self.due.is_none_or(|due| at < due) {
+            self.due = Some(at);
+            cx.set_timer(Timer::Coordination, after);
         }
     }
 
@@ -212,7 +229,7 @@ impl Link {
         let Some(address) = self.members.get(self.at).copied() else { return };
         self.session = Some(cx.open(address, Kind::Coordination));
         self.dialled_at = cx.now();
-        cx.set_timer(Timer::Coordination, self.timeout);
+        self.arm(cx, self.timeout);
     }
 
     fn send(&mut self, cx: &mut Cx<'_, Agent>, sequence: u64) {

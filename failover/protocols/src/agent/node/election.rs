@@ -45,7 +45,8 @@ impl DataNode {
     /// Asks the peers, and for a lease, at the same time.
     pub(super) fn stand(&mut self, cx: &mut Cx<'_, Agent>) {
         let cooling = self.promoted_at.is_some_and(|at| cx.now().since(at) < self.settings.agent.cool_down);
-        if self.link.view().leader.is_some() || cooling || !self.may_be_promoted() {
+        let lost = self.link.view().leader.is_some() || !self.link.connected();
+        if lost || cooling || !self.may_be_promoted() {
             return cx.set_timer(Timer::Stand, RETRY);
         }
         if !self.happen(cx, Event::Stand) {

@@ -218,7 +218,7 @@ impl DataNode {
     }
 
     /// The keys changed, or were seen for the first time: everything that follows from them.
-    fn on_view(&mut self, cx: &mut Cx<'_, Agent>) {
+    fn on_view(&mut self, cx: &mut Cx<'_, Agent>, confirmed: bool) {
         let view = self.link.view();
         if view.leader.is_some() {
             self.free_since = None;
@@ -226,7 +226,7 @@ impl DataNode {
         match view.leader {
             Some(leader) if leader.holder == self.me => self.on_own_key(cx, leader),
             Some(leader) => self.on_other_leader(cx, leader),
-            None => self.on_no_leader(cx),
+            None => self.on_no_leader(cx, confirmed),
         }
     }
 
@@ -241,7 +241,7 @@ impl DataNode {
         self.follow(cx);
     }
 
-    fn on_no_leader(&mut self, cx: &mut Cx<'_, Agent>) {
+    fn on_no_leader(&mut self, cx: &mut Cx<'_, Agent>, confirmed: bool) {
         let without_lease = self.settings.agent.lease.check == LeaseCheck::Off && self.holds_role();
         if without_lease || self.link.view().revision < self.won_at {
             return;
@@ -250,6 +250,13 @@ impl DataNode {
             self.give_up(cx, Event::Overruled);
         }
         self.happen(cx, Event::Joined);
+        // A member that lags behind may not know of a primary that everybody else knows.
+        if !confirmed {
+            if !self.link.has_open(|body| *body == Body::Get) {
+                self.link.ask(cx, Body::Get);
+            }
+            return;
+        }
         if self.free_since.is_none() {
             self.free_since = Some(cx.now());
             if let Some(holder) = self.last_holder.filter(|holder| *holder != self.me) {

@@ -45,8 +45,9 @@ impl DataNode {
 
     /// The coordination service answered, or keys changed.
     pub(super) fn on_link_event(&mut self, cx: &mut Cx<'_, Agent>, event: LinkEvent) {
-        let LinkEvent::Answered { sequence, body, asked_at, answer } = event else {
-            return self.on_view(cx);
+        let (sequence, body, asked_at, answer) = match event {
+            LinkEvent::Viewed { confirmed } => return self.on_view(cx, confirmed),
+            LinkEvent::Answered { sequence, body, asked_at, answer } => (sequence, body, asked_at, answer),
         };
         match (body, answer) {
             (Body::Grant { .. }, Answer::Granted { lease }) => self.on_granted(cx, sequence, lease, asked_at),

@@ -1,0 +1,24 @@
+//! Backups of a data node: chains of base, delta and checkpoint in an object store.
+//!
+//! A backup is a *fuzzy copy plus log*: blocks are copied one after another while writes go on, and every entry
+//! between the start and the stop position goes along. A block carries the position of its last change, so a restore
+//! replays each entry only onto blocks that do not have it yet (the rule of page LSNs, Mohan et al., ARIES, 1992).
+//! Before its stop position is reached a restored copy is no state of anything, and is not given out.
+//!
+//! Each catalog entry has the whole block map with the backup that holds each block (as pgBackRest's manifests do), so
+//! a chain is merged by reading, newest block first. The catalog entry is put last: what is listed is complete.
+
+mod chain;
+mod copy;
+mod restore;
+mod source;
+mod store;
+
+pub use chain::{Backup, BackupId, BlockRef, Digest, Kind, digest_of};
+pub use copy::{Copying, Plan, Resume, Session, Snapshot, begin, resume};
+pub use restore::{Level, Restored, Unrestorable, newest_restorable, restore, restore_to, retain, verify};
+pub use source::{Block, BlockNumber, Source};
+pub use store::{Condition, Name, Object, PutError, Store};
+
+#[cfg(test)]
+mod tests;

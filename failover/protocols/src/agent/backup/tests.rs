@@ -1,0 +1,292 @@
+//! Chains, interruptions, corruption, restores; each against the state made from the log alone.
+
+use super::*;
+use crate::agent::wal::{Entry, Lsn, Term};
+use crate::contract::{Random, stream};
+use crate::graph::{Change, Graph, ITEMS, Transaction, Vertex};
+use alloc::vec::Vec;
+
+/// A change drawn at random: mostly few vertices, as real loads are.
+fn change(random: &mut impl Random, vertices: u64, value: u64) -> Change {
+    let upper = random.between(0, vertices - 1);
+    let vertex = Vertex(random.between(0, upper));
+    Change::Append { vertex, property: ITEMS, value, bytes: 64 }
+}
+
+fn write(source: &mut Source, random: &mut impl Random, count: u64, vertices: u64) {
+    for _ in 0..count {
+        let value = source.last().0 + 1;
+        source.write(change(random, vertices, value));
+    }
+}
+
+/// The state after the first `upto` entries, made from the log alone.
+fn model(entries: &[Entry], upto: Lsn) -> Graph {
+    let mut graph = Graph::new();
+    for entry in &entries[..upto.0 as usize] {
+        if let crate::agent::wal::Content::Change(change) = &entry.content {
+            graph.apply(&Transaction::of(change.clone())).expect("appends apply");
+        }
+    }
+    graph
+}
+
+fn plan(id: u32, kind: Kind, snapshot: Snapshot) -> Plan {
+    let parent = (kind != Kind::Base).then(|| BackupId(id - 1));
+    Plan { id: BackupId(id), kind, parent, group: 8, snapshot }
+}
+
+/// Takes a whole backup while the source goes on writing between blocks.
+fn take(store: &mut Store, source: &mut Source, random: &mut impl Random, plan: Plan) -> BackupId {
+    let mut copying = begin(store, source, plan);
+    while copying.step(store, source) {
+        // Few vertices change while it runs, so that deltas are small.
+        write(source, random, 3, 40);
+        source.apply_to(source.last());
+    }
+    copying.finish(store, source).expect("the log is kept")
+}
+
+fn assert_is_state_of_its_stop(store: &Store, source: &Source, id: BackupId) {
+    let restored = restore(store, id).expect("nothing is broken");
+    assert_eq!(restored.elements(), model(source.entries(), restored.at).elements(), "{id:?}");
+}
+
+#[test]
+fn a_fuzzy_copy_with_its_log_is_the_state_of_one_position() {
+    let (mut store, mut source, mut random) = (Store::default(), Source::default(), stream(1, 90, 0, 0));
+    write(&mut source, &mut random, 2_000, 400);
+    source.apply_to(source.last());
+    let base = take(&mut store, &mut source, &mut random, plan(1, Kind::Base, Snapshot::Consistent));
+    assert_is_state_of_its_stop(&store, &source, base);
+    let backup = store.backup(base).expect("listed");
+    assert!(backup.stop > backup.start, "writes went on meanwhile");
+}
+
+#[test]
+fn the_published_form_without_log_claims_writes_that_it_does_not_have() {
+    let (mut store, mut source, mut random) = (Store::default(), Source::default(), stream(2, 90, 0, 0));
+    write(&mut source, &mut random, 1_000, 400);
+    source.apply_to(source.last());
+    // Acknowledged and still in the queue.
+    write(&mut source, &mut random, 20, 400);
+    let mut copying = begin(&mut store, &source, plan(1, Kind::Base, Snapshot::Naive));
+    while copying.step(&mut store, &source) {}
+    let id = copying.finish(&mut store, &source).expect("published");
+    let restored = restore(&store, id).expect("nothing is broken");
+    assert_eq!(restored.at, Lsn(1_020), "what its label says");
+    assert_eq!(restored.elements(), model(source.entries(), Lsn(1_000)).elements(), "20 writes of drift");
+}
+
+#[test]
+fn every_delta_and_checkpoint_of_a_chain_restores_its_own_state() {
+    let (mut store, mut source, mut random) = (Store::default(), Source::default(), stream(3, 90, 0, 0));
+    write(&mut source, &mut random, 3_000, 400);
+    source.apply_to(source.last());
+    for id in 1..=12 {
+        let kind = match id {
+            1 => Kind::Base,
+            7 => Kind::Checkpoint,
+            _ => Kind::Delta,
+        };
+        take(&mut store, &mut source, &mut random, plan(id, kind, Snapshot::Consistent));
+        write(&mut source, &mut random, 200, 40);
+        source.apply_to(source.last());
+    }
+    (1..=12).for_each(|id| assert_is_state_of_its_stop(&store, &source, BackupId(id)));
+    let delta = store.backup(BackupId(12)).expect("listed");
+    let base = store.backup(BackupId(1)).expect("listed");
+    assert!(delta.bytes < base.bytes, "a delta stores less than everything");
+    assert!(
+        delta.blocks.values().all(|place| place.holder >= BackupId(7)),
+        "a checkpoint rests on nothing older"
+    );
+}
+
+#[test]
+fn a_resumed_backup_gives_the_same_state_as_one_that_was_never_interrupted() {
+    let (mut store, mut source, mut random) = (Store::default(), Source::default(), stream(4, 90, 0, 0));
+    write(&mut source, &mut random, 2_000, 400);
+    source.apply_to(source.last());
+    let mut copying = begin(&mut store, &source, plan(1, Kind::Base, Snapshot::Consistent));
+    for _ in 0..13 {
+        copying.step(&mut store, &source);
+        write(&mut source, &mut random, 5, 400);
+        source.apply_to(source.last());
+    }
+    drop(copying); // The process dies: what it did after the last saved group is forgotten.
+    let Resume::Resumed(mut again) = resume(&store, &source) else {
+        panic!("everything it rests on is there")
+    };
+    while again.step(&mut store, &source) {}
+    let id = again.finish(&mut store, &source).expect("published");
+    assert_is_state_of_its_stop(&store, &source, id);
+    assert!(store.session().is_none());
+}
+
+#[test]
+fn a_session_whose_stored_blocks_changed_is_not_resumed() {
+    let (mut store, mut source, mut random) = (Store::default(), Source::default(), stream(5, 90, 0, 0));
+    write(&mut source, &mut random, 2_000, 400);
+    source.apply_to(source.last());
+    let mut copying = begin(&mut store, &source, plan(1, Kind::Base, Snapshot::Consistent));
+    (0..16).for_each(|_| assert!(copying.step(&mut store, &source)));
+    let rotten = store.names().into_iter().find(|name| matches!(name, Name::Block(..))).expect("stored some");
+    assert!(store.rot(rotten));
+    assert!(matches!(resume(&store, &source), Resume::Restart("the stored blocks are not what was stored")));
+    source.enter_term(Term(2));
+    assert!(matches!(resume(&store, &source), Resume::Restart("the source is in another term")));
+}
+
+#[test]
+fn a_backup_whose_log_was_recycled_is_not_listed() {
+    let (mut store, mut source, mut random) = (Store::default(), Source::default(), stream(6, 90, 0, 0));
+    write(&mut source, &mut random, 500, 100);
+    source.apply_to(source.last());
+    let mut copying = begin(&mut store, &source, plan(1, Kind::Base, Snapshot::Consistent));
+    while copying.step(&mut store, &source) {
+        write(&mut source, &mut random, 5, 100);
+        source.apply_to(source.last());
+    }
+    source.recycle(source.last());
+    assert_eq!(copying.finish(&mut store, &source), None);
+    assert_eq!(store.catalog().count(), 0, "what is listed is complete");
+}
+
+#[test]
+fn corruption_is_found_before_it_is_given_out_and_costs_only_what_rests_on_it() {
+    let (mut store, mut source, mut random) = (Store::default(), Source::default(), stream(7, 90, 0, 0));
+    write(&mut source, &mut random, 3_000, 400);
+    source.apply_to(source.last());
+    for id in 1..=5 {
+        let kind = if id == 1 { Kind::Base } else { Kind::Delta };
+        take(&mut store, &mut source, &mut random, plan(id, kind, Snapshot::Consistent));
+    }
+    let of_five = |name: &Name| matches!(name, Name::Block(BackupId(5), _));
+    let victim = store.names().into_iter().find(of_five).expect("the last delta stored some");
+    store.rot(victim);
+    assert!(matches!(restore(&store, BackupId(5)), Err(Unrestorable::BlockCorrupt(BackupId(5), _))));
+    let listed = verify(&store, BackupId(5), Level::Listed, |_| true);
+    assert_eq!(listed, Ok(Level::Listed), "a list of names proves little");
+    let (newest, lost) = newest_restorable(&store).expect("four are left");
+    assert_eq!((newest.from, lost), (BackupId(4), 1));
+    assert_is_state_of_its_stop(&store, &source, BackupId(4));
+}
+
+#[test]
+fn the_archive_restores_any_position_and_refuses_to_jump_a_gap() {
+    let (mut store, mut source, mut random) = (Store::default(), Source::default(), stream(8, 90, 0, 0));
+    write(&mut source, &mut random, 1_000, 200);
+    source.apply_to(source.last());
+    let base = take(&mut store, &mut source, &mut random, plan(1, Kind::Base, Snapshot::Consistent));
+    let stop = store.backup(base).expect("listed").stop;
+    write(&mut source, &mut random, 300, 200);
+    for after in (stop.0..stop.0 + 300).step_by(100) {
+        let entries = source.log(Lsn(after), Lsn(after + 100)).expect("kept");
+        let name = Name::Segment(source.term(), Lsn(after));
+        store.put(name, Object::Log(entries.into()), Condition::Absent).expect("new");
+        let other = store.put(name, Object::Log([].into()), Condition::Absent);
+        assert!(other.is_err(), "an archived piece is never overwritten");
+    }
+    for target in [stop.0, stop.0 + 1, stop.0 + 150, stop.0 + 300] {
+        let restored = restore_to(&store, base, Lsn(target)).expect("no gap");
+        assert_eq!(restored.elements(), model(source.entries(), Lsn(target)).elements());
+    }
+    store.delete(Name::Segment(source.term(), Lsn(stop.0 + 100)));
+    let beyond = restore_to(&store, base, Lsn(stop.0 + 250));
+    assert_eq!(beyond.err(), Some(Unrestorable::ArchiveGap(Lsn(stop.0 + 100))));
+    assert_eq!(restore_to(&store, base, Lsn(stop.0 - 1)).err(), Some(Unrestorable::TooEarly));
+}
+
+#[test]
+fn expiry_takes_whole_chains_and_orphans_nothing() {
+    let (mut store, mut source, mut random) = (Store::default(), Source::default(), stream(9, 90, 0, 0));
+    write(&mut source, &mut random, 1_000, 200);
+    source.apply_to(source.last());
+    for id in 1..=12 {
+        let kind = if id % 4 == 1 { Kind::Base } else { Kind::Delta };
+        take(&mut store, &mut source, &mut random, plan(id, kind, Snapshot::Consistent));
+    }
+    let expired = retain(&mut store, 2);
+    assert_eq!(expired, (1..=4).map(BackupId).collect::<Vec<_>>());
+    (5..=12).for_each(|id| assert_is_state_of_its_stop(&store, &source, BackupId(id)));
+    assert!(store.names().iter().all(|name| !matches!(name, Name::Block(BackupId(1..=4), _))));
+}
+
+/// The acceptance number of a restore drill: 10^5 changes, a chain of 20, restored and compared.
+#[test]
+fn a_restore_drill_of_a_hundred_thousand_changes_and_twenty_links_compares_equal() {
+    let (mut store, mut source, mut random) = (Store::default(), Source::default(), stream(10, 90, 0, 0));
+    for id in 1..=20 {
+        write(&mut source, &mut random, 5_000, 4_000);
+        source.apply_to(source.last());
+        let kind = if id == 1 { Kind::Base } else { Kind::Delta };
+        let mut copying = begin(&mut store, &source, plan(id, kind, Snapshot::Consistent));
+        while copying.step(&mut store, &source) {}
+        copying.finish(&mut store, &source).expect("published");
+    }
+    assert_eq!(source.last(), Lsn(100_000));
+    let expected = model(source.entries(), source.last()).elements();
+    let verified = verify(&store, BackupId(20), Level::Compared, |restored| restored.elements() == expected);
+    assert_eq!(verified, Ok(Level::Compared));
+}
+
+/// A year of nights: increments at two o'clock, a base a month, a checkpoint a week; a fifth of the nights are
+/// interrupted and resumed, one in fifty meets bit rot. At the end every point that can be restored is restored and
+/// compared, and every other one says why it cannot.
+#[test]
+fn a_year_of_nightly_backups_restores_every_point_that_it_promises() {
+    let (mut store, mut source, mut random) = (Store::default(), Source::default(), stream(11, 90, 0, 0));
+    let (mut resumed, mut rotten) = (0, 0);
+    for night in 1..=365u32 {
+        write(&mut source, &mut random, 300, 1_000);
+        source.apply_to(source.last());
+        let kind = match night {
+            _ if night % 30 == 1 => Kind::Base,
+            _ if night % 7 == 0 => Kind::Checkpoint,
+            _ => Kind::Delta,
+        };
+        let mut copying = begin(&mut store, &source, plan(night, kind, Snapshot::Consistent));
+        let stops_after = random.chance(1, 5).then(|| random.between(1, 60));
+        let mut steps = 0;
+        while copying.step(&mut store, &source) {
+            steps += 1;
+            write(&mut source, &mut random, 1, 1_000);
+            source.apply_to(source.last());
+            if Some(steps) == stops_after {
+                let Resume::Resumed(again) = resume(&store, &source) else { panic!("night {night}") };
+                copying = again;
+                resumed += 1;
+            }
+        }
+        copying.finish(&mut store, &source).expect("the log is kept");
+        source.recycle(Lsn(source.last().0.saturating_sub(2_000)));
+        if random.chance(1, 50) {
+            let names = store.names();
+            let name = names[random.between(0, names.len() as u64 - 1) as usize];
+            rotten += u32::from(store.rot(name));
+        }
+    }
+    let mut graph = Graph::new();
+    let (mut at, mut restorable, mut broken) = (0, 0, 0);
+    for backup in store.catalog() {
+        for entry in &source.entries()[at..backup.stop.0 as usize] {
+            if let crate::agent::wal::Content::Change(change) = &entry.content {
+                graph.apply(&Transaction::of(change.clone())).expect("appends apply");
+            }
+        }
+        at = backup.stop.0 as usize;
+        match restore(&store, backup.id) {
+            Ok(restored) => {
+                assert_eq!(restored.elements(), graph.elements(), "{:?}", backup.id);
+                restorable += 1;
+            }
+            Err(why) => {
+                assert!(matches!(why, Unrestorable::BlockCorrupt(..)), "{why:?}");
+                broken += 1;
+            }
+        }
+    }
+    assert_eq!(restorable + broken, 365);
+    assert!(resumed > 30 && rotten > 0 && restorable > 250, "{resumed} {rotten} {restorable}");
+}
