@@ -9,6 +9,7 @@
 //! a write may be acknowledged.
 
 pub mod backup;
+pub mod cdc;
 pub mod client;
 pub mod coordination;
 pub mod fencer;
@@ -20,6 +21,7 @@ pub mod quirks;
 pub mod router;
 pub mod settings;
 pub mod states;
+pub mod versions;
 pub mod wal;
 
 pub use message::{Answer, Ask, Body, Changed, CoordinationMessage, Message, PeerMessage, Refusal, Route};

@@ -10,12 +10,14 @@
 
 mod chain;
 mod copy;
+mod drill;
 mod restore;
 mod source;
 mod store;
 
 pub use chain::{Backup, BackupId, BlockRef, Digest, Kind, digest_of};
 pub use copy::{Copying, Plan, Resume, Session, Snapshot, begin, resume};
+pub use drill::{Costs, Drill, drill};
 pub use restore::{Level, Restored, Unrestorable, newest_restorable, restore, restore_to, retain, verify};
 pub use source::{Block, BlockNumber, Source};
 pub use store::{Condition, Name, Object, PutError, Store};

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::agent::wal::{Entry, Lsn, Term};
-use crate::contract::{Random, stream};
+use crate::contract::{Duration, Random, stream};
 use crate::graph::{Change, Graph, ITEMS, Transaction, Vertex};
 use alloc::vec::Vec;
 
@@ -229,6 +229,27 @@ fn a_restore_drill_of_a_hundred_thousand_changes_and_twenty_links_compares_equal
     let expected = model(source.entries(), source.last()).elements();
     let verified = verify(&store, BackupId(20), Level::Compared, |restored| restored.elements() == expected);
     assert_eq!(verified, Ok(Level::Compared));
+}
+
+#[test]
+fn a_drill_reports_what_a_disaster_now_would_cost_with_and_without_an_archive() {
+    let (mut store, mut source, mut random) = (Store::default(), Source::default(), stream(12, 90, 0, 0));
+    write(&mut source, &mut random, 1_000, 200);
+    source.apply_to(source.last());
+    let base = take(&mut store, &mut source, &mut random, plan(1, Kind::Base, Snapshot::Consistent));
+    let stop = store.backup(base).expect("listed").stop;
+    write(&mut source, &mut random, 300, 200);
+    let log = source.entries().to_vec();
+    let state_at = |lsn| model(&log, lsn).elements();
+    let without = drill(&store, &source, &Costs::default(), state_at).expect("restorable");
+    assert_eq!((without.reached, without.rpo_writes, without.level), (stop, 300, Level::Compared));
+    let each = u64::from(source.entries()[0].length());
+    assert_eq!(without.rpo_bytes, 300 * each);
+    let entries = source.log(stop, Lsn(stop.0 + 250)).expect("kept");
+    store.put(Name::Segment(source.term(), stop), Object::Log(entries.into()), Condition::Absent).expect("new");
+    let with = drill(&store, &source, &Costs::default(), state_at).expect("restorable");
+    assert_eq!((with.rpo_writes, with.level), (50, Level::Compared));
+    assert!(with.rto > without.rto && with.rto > Duration::from_secs(60), "replay takes time: {:?}", with.rto);
 }
 
 /// A year of nights: increments at two o'clock, a base a month, a checkpoint a week; a fifth of the nights are
