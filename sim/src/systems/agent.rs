@@ -314,10 +314,8 @@ pub struct Quirks {
     pub paper_fence: bool,
     /// Routers and clients take any route, older ones too.
     pub stale_routes: bool,
-    /// A leader of the coordination service renews leases from its own memory.
+    /// Any member of the coordination service renews leases from its own memory.
     pub unchecked_renewal: bool,
-    /// A renewal of a lease that is gone is reported as a success.
-    pub renewed_revoked: bool,
     /// A rejoining primary keeps the writes that only it has.
     pub kept_tail: bool,
     /// A failed sync is tried again and then believed.
@@ -593,7 +591,6 @@ impl From<Quirks> for ProtocolQuirks {
             paper_fence: quirks.paper_fence,
             stale_routes: quirks.stale_routes,
             unchecked_renewal: quirks.unchecked_renewal,
-            renewed_revoked: quirks.renewed_revoked,
             kept_tail: quirks.kept_tail,
             retried_sync: quirks.retried_sync,
             first_alive: quirks.first_alive,

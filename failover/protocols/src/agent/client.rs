@@ -212,7 +212,8 @@ impl Client {
     }
 
     fn on_route(&mut self, cx: &mut Cx<'_, Agent>, route: Route) {
-        let newer = route.term > self.route.term;
+        let any = self.settings.quirks.routes_without_generation() && route.primary.is_some();
+        let newer = route.term > self.route.term || any;
         if newer || self.route.primary.is_none() {
             self.hint = None;
             self.route = route;

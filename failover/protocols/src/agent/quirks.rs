@@ -17,8 +17,6 @@ pub struct Quirks {
     pub stale_routes: bool,
     /// See [`Quirks::renews_unchecked`].
     pub unchecked_renewal: bool,
-    /// See [`Quirks::renews_a_revoked_lease`].
-    pub renewed_revoked: bool,
     /// See [`Quirks::keeps_its_tail`].
     pub kept_tail: bool,
     /// See [`Quirks::retries_a_failed_sync`].
@@ -68,15 +66,10 @@ impl Quirks {
         self.stale_routes
     }
 
-    /// A leader of the coordination service that is stuck, or cut off and does not know it, answers renewals from its
-    /// own memory (etcd issue 15247, fixed by pull request 16822).
+    /// A member of the coordination service that lost its leadership, and does not know it or is stuck, answers
+    /// renewals from its own memory (etcd issue 15247, fixed by pull request 16822).
     pub fn renews_unchecked(&self) -> bool {
         self.unchecked_renewal
-    }
-
-    /// A renewal that lost the race against the expiry is reported as a success (etcd pull requests 20615 and 20616).
-    pub fn renews_a_revoked_lease(&self) -> bool {
-        self.renewed_revoked
     }
 
     /// An old primary that comes back keeps the entries that only it has (MySQL bug 99370).

@@ -65,13 +65,16 @@ pub fn drill(
 ) -> Result<Drill, Unrestorable> {
     let (restored, broken) = newest_restorable(store).ok_or(Unrestorable::Unlisted)?;
     let backup = store.backup(restored.from).ok_or(Unrestorable::Unlisted)?;
-    let archived = store.segments(backup.term).map(|(after, entries)| Lsn(after.0 + entries.len() as u64)).max();
+    let archived =
+        store.segments(backup.term).map(|(after, entries)| Lsn(after.0 + entries.len() as u64)).max();
     let mut reached = restored;
     if let Some(target) = archived.filter(|target| *target > reached.at) {
         // An archive with a gap gives what lies before it.
         match restore_to(store, backup.id, target) {
             Ok(further) => reached = further,
-            Err(Unrestorable::ArchiveGap(at)) if at > reached.at => reached = restore_to(store, backup.id, at)?,
+            Err(Unrestorable::ArchiveGap(at)) if at > reached.at => {
+                reached = restore_to(store, backup.id, at)?
+            }
             Err(_) => {}
         }
     }

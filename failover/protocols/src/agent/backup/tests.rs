@@ -246,10 +246,16 @@ fn a_drill_reports_what_a_disaster_now_would_cost_with_and_without_an_archive() 
     let each = u64::from(source.entries()[0].length());
     assert_eq!(without.rpo_bytes, 300 * each);
     let entries = source.log(stop, Lsn(stop.0 + 250)).expect("kept");
-    store.put(Name::Segment(source.term(), stop), Object::Log(entries.into()), Condition::Absent).expect("new");
+    store
+        .put(Name::Segment(source.term(), stop), Object::Log(entries.into()), Condition::Absent)
+        .expect("new");
     let with = drill(&store, &source, &Costs::default(), state_at).expect("restorable");
     assert_eq!((with.rpo_writes, with.level), (50, Level::Compared));
-    assert!(with.rto > without.rto && with.rto > Duration::from_secs(60), "replay takes time: {:?}", with.rto);
+    assert!(
+        with.rto > without.rto && with.rto > Duration::from_secs(60),
+        "replay takes time: {:?}",
+        with.rto
+    );
 }
 
 /// A year of nights: increments at two o'clock, a base a month, a checkpoint a week; a fifth of the nights are

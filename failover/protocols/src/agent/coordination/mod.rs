@@ -143,7 +143,7 @@ impl Coordinator {
     }
 
     fn apply(&mut self, cx: &mut Cx<'_, Agent>, command: &Command) {
-        let applied = self.store.apply(command, &self.settings.quirks);
+        let applied = self.store.apply(command);
         match (&command.action, &applied.answer) {
             (Action::Grant { .. }, Answer::Granted { lease }) | (Action::Renew { lease }, Answer::Alive) => {
                 self.begin_lease(cx, *lease, Duration::ZERO);
@@ -246,6 +246,13 @@ impl Coordinator {
             let view = self.store.view();
             return self.reply(cx, owed, Answer::View(view));
         }
+        if let Body::KeepAlive { lease } = ask.body
+            && self.settings.quirks.renews_unchecked()
+        {
+            let known = self.store.leases().contains_key(&lease);
+            self.begin_lease(cx, lease, Duration::ZERO);
+            return self.reply(cx, owed, if known { Answer::Alive } else { Answer::Gone });
+        }
         if self.raft.is_leader() {
             return self.lead(cx, owed, ask);
         }
@@ -258,11 +265,6 @@ impl Coordinator {
     fn lead(&mut self, cx: &mut Cx<'_, Agent>, owed: Owed, ask: Ask) {
         let action = match ask.body {
             Body::Grant { ttl } => Action::Grant { ttl },
-            Body::KeepAlive { lease } if self.settings.quirks.renews_unchecked() => {
-                self.begin_lease(cx, lease, Duration::ZERO);
-                let known = self.store.leases().contains_key(&lease);
-                return self.reply(cx, owed, if known { Answer::Alive } else { Answer::Gone });
-            }
             Body::KeepAlive { lease } => Action::Renew { lease },
             Body::Revoke { lease } => Action::Revoke { lease, renewals: None },
             Body::Transact(transaction) => Action::Transact(transaction),

@@ -2,7 +2,6 @@
 //! etcd (etcd v3 API: KV, Lease, Txn), with typed values in place of bytes.
 
 use crate::agent::message::{Answer, Changed};
-use crate::agent::quirks::Quirks;
 use crate::agent::settings::NodeId;
 use crate::agent::wal::Term;
 use crate::contract::Duration;
@@ -263,14 +262,14 @@ impl Store {
     }
 
     /// Does a command, once.
-    pub fn apply(&mut self, command: &Command, quirks: &Quirks) -> Applied {
+    pub fn apply(&mut self, command: &Command) -> Applied {
         let known = self.answered.get(&command.client).filter(|_| command.client != 0);
         if let Some((_, answer)) =
             known.and_then(|all| all.iter().find(|(done, _)| *done == command.sequence))
         {
             return Applied { answer: answer.clone(), changed: None };
         }
-        let applied = self.act(&command.action, quirks);
+        let applied = self.act(&command.action);
         if command.client != 0 {
             let all = self.answered.entry(command.client).or_default();
             all.push_back((command.sequence, applied.answer.clone()));
@@ -281,7 +280,7 @@ impl Store {
         applied
     }
 
-    fn act(&mut self, action: &Action, quirks: &Quirks) -> Applied {
+    fn act(&mut self, action: &Action) -> Applied {
         match action {
             Action::Grant { ttl } => {
                 self.view.revision.0 += 1;
@@ -291,7 +290,6 @@ impl Store {
             }
             Action::Renew { lease } => {
                 let alive = self.leases.get_mut(lease).map(|state| state.renewals += 1).is_some();
-                let alive = alive || quirks.renews_a_revoked_lease();
                 Applied { answer: if alive { Answer::Alive } else { Answer::Gone }, changed: None }
             }
             Action::Revoke { lease, renewals } => self.revoke(*lease, *renewals),
@@ -366,7 +364,7 @@ mod tests {
     }
 
     fn granted(store: &mut Store, client: u64) -> LeaseId {
-        match store.apply(&command(client, 1, Action::Grant { ttl: TTL }), &Quirks::default()).answer {
+        match store.apply(&command(client, 1, Action::Grant { ttl: TTL })).answer {
             Answer::Granted { lease } => lease,
             other => panic!("{other:?}"),
         }
@@ -374,45 +372,38 @@ mod tests {
 
     #[test]
     fn only_one_acquires_and_no_term_is_acquired_twice() {
-        let (mut store, quirks) = (Store::default(), Quirks::default());
+        let mut store = Store::default();
         let (one, two) = (granted(&mut store, 1), granted(&mut store, 2));
-        let won = store.apply(&command(1, 2, acquire(1, 1, one)), &quirks);
+        let won = store.apply(&command(1, 2, acquire(1, 1, one)));
         assert!(matches!(won.answer, Answer::Committed { .. }));
-        assert_eq!(store.apply(&command(2, 2, acquire(2, 2, two)), &quirks).answer, Answer::Refused);
-        store.apply(&command(1, 3, Action::Revoke { lease: one, renewals: None }), &quirks);
+        assert_eq!(store.apply(&command(2, 2, acquire(2, 2, two))).answer, Answer::Refused);
+        store.apply(&command(1, 3, Action::Revoke { lease: one, renewals: None }));
         assert_eq!(store.view().leader, None);
-        assert_eq!(
-            store.apply(&command(2, 3, acquire(2, 1, two)), &quirks).answer,
-            Answer::Refused,
-            "term 1 again"
-        );
-        assert!(matches!(
-            store.apply(&command(2, 4, acquire(2, 2, two)), &quirks).answer,
-            Answer::Committed { .. }
-        ));
+        assert_eq!(store.apply(&command(2, 3, acquire(2, 1, two))).answer, Answer::Refused, "term 1 again");
+        assert!(matches!(store.apply(&command(2, 4, acquire(2, 2, two))).answer, Answer::Committed { .. }));
     }
 
     #[test]
     fn a_repeated_request_is_answered_and_not_done_again() {
-        let (mut store, quirks) = (Store::default(), Quirks::default());
+        let mut store = Store::default();
         let lease = granted(&mut store, 1);
         assert_eq!(granted(&mut store, 1), lease);
-        let first = store.apply(&command(1, 2, acquire(1, 1, lease)), &quirks);
-        let again = store.apply(&command(1, 2, acquire(1, 1, lease)), &quirks);
+        let first = store.apply(&command(1, 2, acquire(1, 1, lease)));
+        let again = store.apply(&command(1, 2, acquire(1, 1, lease)));
         assert_eq!((again.answer, again.changed), (first.answer, None));
     }
 
     #[test]
     fn an_expiry_that_does_not_know_the_last_renewal_revokes_nothing() {
-        let (mut store, quirks) = (Store::default(), Quirks::default());
+        let mut store = Store::default();
         let lease = granted(&mut store, 1);
-        store.apply(&command(1, 2, acquire(1, 1, lease)), &quirks);
-        store.apply(&command(1, 3, Action::Renew { lease }), &quirks);
+        store.apply(&command(1, 2, acquire(1, 1, lease)));
+        store.apply(&command(1, 3, Action::Renew { lease }));
         let expiry = Action::Revoke { lease, renewals: Some(0) };
-        assert_eq!(store.apply(&command(0, 0, expiry), &quirks).answer, Answer::Gone);
+        assert_eq!(store.apply(&command(0, 0, expiry)).answer, Answer::Gone);
         assert!(store.view().leader.is_some());
         let expiry = Action::Revoke { lease, renewals: Some(1) };
-        assert_eq!(store.apply(&command(0, 0, expiry), &quirks).answer, Answer::Revoked);
+        assert_eq!(store.apply(&command(0, 0, expiry)).answer, Answer::Revoked);
         assert!(store.view().leader.is_none());
     }
 }

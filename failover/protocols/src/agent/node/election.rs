@@ -38,7 +38,18 @@ impl DataNode {
         let (low, high) = self.settings.agent.stand_wait;
         let first = self.settings.agent.first_primary.filter(|_| self.term == Term(0));
         let behind = if first.is_some_and(|node| node != self.me) { HEAD_START } else { Duration::ZERO };
+        // Whoever has just given the role away lets the others have it.
+        let resigned = self.resigned_at.is_some_and(|at| cx.now().since(at) < HEAD_START);
+        let behind = if resigned { HEAD_START } else { behind };
         let wait = cx.random().duration(low, high) + behind + self.settings.agent.lease.acquire_after;
+        // Seeing once more that the right is free must not put off what was planned when it became free.
+        if self.stand_due.is_none_or(|due| due <= cx.now()) {
+            self.stand_in(cx, wait);
+        }
+    }
+
+    fn stand_in(&mut self, cx: &mut Cx<'_, Agent>, wait: Duration) {
+        self.stand_due = Some(cx.now() + wait);
         cx.set_timer(Timer::Stand, wait);
     }
 
@@ -47,7 +58,7 @@ impl DataNode {
         let cooling = self.promoted_at.is_some_and(|at| cx.now().since(at) < self.settings.agent.cool_down);
         let lost = self.link.view().leader.is_some() || !self.link.connected();
         if lost || cooling || !self.may_be_promoted() {
-            return cx.set_timer(Timer::Stand, RETRY);
+            return self.stand_in(cx, RETRY);
         }
         if !self.happen(cx, Event::Stand) {
             return;
@@ -141,7 +152,7 @@ impl DataNode {
         let vote = PeerMessage::Vote { term, from, granted, last };
         cx.after(token).send(session, Message::Peer(vote));
         // Whoever got our vote gets time to use it.
-        cx.set_timer(Timer::Stand, self.settings.agent.vote_window + self.settings.agent.cool_down);
+        self.stand_in(cx, self.settings.agent.vote_window + self.settings.agent.cool_down);
         self.announce(cx);
     }
 
@@ -241,7 +252,7 @@ impl DataNode {
     fn beaten(&mut self, cx: &mut Cx<'_, Agent>) {
         self.step_back(cx);
         let wait = cx.random().duration(RETRY, RETRY * 2);
-        cx.set_timer(Timer::Stand, wait);
+        self.stand_in(cx, wait);
     }
 
     fn step_back(&mut self, cx: &mut Cx<'_, Agent>) {

@@ -82,6 +82,10 @@ pub struct DataNode {
     free_since: Option<LocalTime>,
     candidacy: Option<Candidacy>,
     promoted_at: Option<LocalTime>,
+    /// When we gave the role away in good order.
+    resigned_at: Option<LocalTime>,
+    /// When we shall stand, if we shall.
+    stand_due: Option<LocalTime>,
     /// First entry of our own term.
     term_start: Lsn,
     /// Sync mode: whom we wait for; never less than what the coordination service may promote.
@@ -135,6 +139,8 @@ impl DataNode {
             free_since: None,
             candidacy: None,
             promoted_at: None,
+            resigned_at: None,
+            stand_due: None,
             term_start: Lsn(0),
             waited: NodeSet::default(),
             set_change: None,
@@ -233,6 +239,7 @@ impl DataNode {
     fn on_other_leader(&mut self, cx: &mut Cx<'_, Agent>, leader: Leader) {
         self.last_holder = Some(leader.holder);
         cx.cancel_timer(Timer::Stand);
+        self.stand_due = None;
         if leader.term < self.term && self.holds_role() && !self.settings.quirks.counts_terms_locally() {
             return;
         }

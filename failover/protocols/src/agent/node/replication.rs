@@ -130,14 +130,15 @@ impl DataNode {
         if term > self.term {
             return self.on_stale(cx, term);
         }
-        if !self.wal.matches(last) {
+        let as_printed = self.settings.agent.log_rules == LogRules::AsPrinted;
+        if !self.wal.matches(last) && !as_printed {
             let hint = self.wal.fork_hint(last);
             return cx.send(session, Message::Peer(PeerMessage::Differs { hint }));
         }
         self.followers.retain(|_, follower| follower.node != node);
         let follower = Follower {
             node,
-            sent: last.lsn,
+            sent: last.lsn.min(self.wal.last().lsn),
             flushed: Lsn(0),
             matched: true,
             heard: cx.now(),

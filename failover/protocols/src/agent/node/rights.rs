@@ -167,6 +167,7 @@ impl DataNode {
     /// Gives the role away in good order: what is open is finished, nothing new begins, then the key is given back.
     pub(super) fn resign(&mut self, cx: &mut Cx<'_, Agent>) {
         if self.state == State::FailedDisk || self.happen(cx, Event::Drain) {
+            self.resigned_at = Some(cx.now());
             self.give_back(cx);
         }
     }
