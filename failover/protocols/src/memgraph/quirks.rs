@@ -23,16 +23,9 @@ pub struct Quirks {
     /// v2.20.0, fixed in v2.20.1 (issue 2367): a promoted replica gives its first transaction the timestamp that the
     /// replica's last one has.
     pub promote_timestamp_not_advanced: bool,
-    /// v3.2, fixed in v3.3 (PR 2973): a recovery that ends while a transaction is committed calls the replica ready,
-    /// though it was not sent that transaction.
-    pub recovery_without_lock: bool,
-    /// Up to v3.12, fixed by PR 4884: a replica confirms the decision on a transaction that it does not hold.
-    pub finalize_unknown_succeeds: bool,
     /// v3.7, fixed in v3.8 (issue 2249): the failure of a SYNC replica is a transient error, though the transaction is
     /// committed: drivers run it again.
     pub sync_failure_transient: bool,
-    /// v3.4, fixed in v3.5 (PR 3141): epochs in which nothing was committed enter the history.
-    pub empty_epochs_in_history: bool,
     /// v3.1, fixed in v3.2 (issue 2858): a new leader that finds no MAIN leaves it so.
     pub reconcile_without_main: bool,
     /// v2.20, fixed in v2.21 (issue 2413): writing is enabled by a call of its own after the promotion; if that is
@@ -42,7 +35,8 @@ pub struct Quirks {
     pub promote_not_idempotent: bool,
     /// v3.1, fixed in v3.2 (PR 2869): a replica that cannot be registered fails the promotion half way.
     pub registration_fails_promotion: bool,
-    /// v3.7, fixed in v3.8 (PR 3628): a prepared transaction survives the promotion of its replica.
+    /// v3.7, fixed in v3.8 (PR 3628): a prepared transaction survives the promotion of its replica, and holds on to
+    /// its access for ever: no later demotion gets through.
     pub prepared_survives_promotion: bool,
     /// Up to v3.5, fixed in v3.6 (issue 3222): a follower answers ROUTE from its own, possibly old, copy.
     pub route_from_own_copy: bool,

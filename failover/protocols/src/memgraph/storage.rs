@@ -157,9 +157,9 @@ impl Storage {
     }
 
     /// A new epoch begins; the old one enters the history, unless nothing was committed since the last entry.
-    pub fn begin_epoch(&mut self, epoch: EpochId, keep_empty: bool) {
+    pub fn begin_epoch(&mut self, epoch: EpochId) {
         let moved = self.history.last().is_none_or(|(_, timestamp)| *timestamp != self.timestamp);
-        if (moved || keep_empty) && self.epoch != epoch {
+        if moved && self.epoch != epoch {
             self.history.push((self.epoch, self.timestamp));
             if self.history.len() > HISTORY_MAX {
                 self.history.remove(0);
@@ -244,7 +244,7 @@ impl Storage {
         let applied = self.graph.apply(&committed.transaction);
         debug_assert!(applied.is_ok(), "replicas apply what MAIN committed: {applied:?}");
         if committed.epoch != self.epoch {
-            self.begin_epoch(committed.epoch, false);
+            self.begin_epoch(committed.epoch);
         }
         self.timestamp = committed.timestamp;
         self.last_epoch = committed.epoch;

@@ -42,6 +42,11 @@ impl Commits {
     pub(super) fn is_busy(&self) -> bool {
         self.current.is_some()
     }
+
+    /// A transaction that MAIN will commit whatever its replicas say, and that some of them may have already.
+    pub(super) fn is_certain(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| !current.strict)
+    }
 }
 
 impl Instance {
@@ -137,12 +142,12 @@ impl Instance {
         let known = self.storage.committed() + 1;
         let Some(main) = self.main() else { return };
         let replica = &mut main.replicas[at];
-        if confirmed {
+        if confirmed && replica.config.mode != Mode::StrictSync {
             replica.known_committed = known;
-            if replica.state == ReplicaState::Replicating && replica.config.mode != Mode::StrictSync {
+            if replica.state == ReplicaState::Replicating {
                 replica.state = ReplicaState::Ready;
             }
-        } else {
+        } else if !confirmed {
             replica.state = ReplicaState::MaybeBehind;
         }
         let id = replica.config.id;
@@ -160,10 +165,12 @@ impl Instance {
     /// A STRICT_SYNC replica heard the decision, or did not. If not, nobody is told: the client hears of success, and
     /// the replica is fed again later.
     pub(super) fn on_finalized(&mut self, cx: &mut Cx<'_, Memgraph>, at: usize, timestamp: u64, done: bool) {
+        let known = self.storage.committed();
         let Some(main) = self.main() else { return };
         let replica = &mut main.replicas[at];
         if replica.state == ReplicaState::Replicating {
             replica.state = if done { ReplicaState::Ready } else { ReplicaState::MaybeBehind };
+            replica.known_committed = if done { known } else { replica.known_committed };
         }
         let id = replica.config.id;
         if let Some(current) = &mut main.commits.current
@@ -270,7 +277,7 @@ impl Instance {
 
     fn demote_if_free(&mut self, cx: &mut Cx<'_, Memgraph>) -> bool {
         let Some(main) = self.main() else { return false };
-        if main.commits.is_busy() {
+        if main.commits.is_busy() || main.access_held {
             return false;
         }
         let Some((from, uuid)) = main.demotion.take() else { return false };

@@ -241,9 +241,8 @@ impl Instance {
 
     /// In sync, unless a transaction that the replica was not sent is being committed right now.
     fn settle(&mut self, at: usize) {
-        let hasty = self.config.quirks.recovery_without_lock;
         let Some(main) = self.main() else { return };
-        let missed = main.commits.is_busy() && !hasty;
+        let missed = main.commits.is_busy();
         let replica = &mut main.replicas[at];
         replica.state = if missed { ReplicaState::MaybeBehind } else { ReplicaState::Ready };
         replica.misses = 0;
@@ -252,7 +251,7 @@ impl Instance {
     /// How many transactions each replica lacks, as far as we know.
     pub(super) fn lags(&self) -> Vec<(super::super::state::InstanceId, i64)> {
         let State::Main(main) = &self.state else { return Vec::new() };
-        let own = self.storage.committed() as i64;
+        let own = self.storage.committed() as i64 + i64::from(main.commits.is_certain());
         main.replicas
             .iter()
             .map(|replica| (replica.config.id, own - replica.known_committed as i64))

@@ -35,7 +35,7 @@ impl Instance {
         // Whatever was prepared before is not going to be decided any more.
         *prepared = None;
         if committed.epoch != self.storage.epoch() {
-            self.storage.begin_epoch(committed.epoch, self.config.quirks.empty_epochs_in_history);
+            self.storage.begin_epoch(committed.epoch);
             self.save(cx);
         }
         if previous > self.storage.timestamp() {
@@ -73,7 +73,7 @@ impl Instance {
             }
             other => {
                 *prepared = other;
-                self.config.quirks.finalize_unknown_succeeds || !commit
+                !commit
             }
         }
     }

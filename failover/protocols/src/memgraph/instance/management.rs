@@ -84,18 +84,14 @@ impl Instance {
             }
             State::Replica { prepared } => prepared.take(),
         };
-        // A transaction that was prepared and not decided is aborted.
-        if self.config.quirks.prepared_survives_promotion
-            && let Some(committed) = prepared
-        {
-            self.storage.commit(cx, committed);
-        }
         let epoch = EpochId(cx.random().between(1, u64::MAX));
-        self.storage.begin_epoch(epoch, self.config.quirks.empty_epochs_in_history);
+        self.storage.begin_epoch(epoch);
         self.uuid = uuid;
         let advance = u64::from(!self.config.quirks.promote_timestamp_not_advanced);
         let mut main = Main::new((self.storage.timestamp() + advance).max(1));
         main.confirmed = true;
+        // A transaction that was prepared and not decided is aborted with the replica's state.
+        main.access_held = prepared.is_some() && self.config.quirks.prepared_survives_promotion;
         main.replicas = replicas.into_iter().map(ReplicaClient::new).collect();
         main.promotion = Some(Promotion { from, next: 0, writing });
         self.state = State::Main(main);

@@ -88,6 +88,8 @@ struct Main {
     replicas: Vec<ReplicaClient>,
     commits: Commits,
     promotion: Option<Promotion>,
+    /// A transaction that will never end holds on to its access.
+    access_held: bool,
     /// A demotion that waits for running writes.
     demotion: Option<(SessionId, Uuid)>,
 }
@@ -204,6 +206,7 @@ impl Main {
             replicas: Vec::new(),
             commits: Commits::default(),
             promotion: None,
+            access_held: false,
             demotion: None,
         }
     }
@@ -231,7 +234,7 @@ impl Node<Memgraph> for Instance {
             None => {
                 self.uuid = Self::random_uuid(cx);
                 let epoch = EpochId(cx.random().between(1, u64::MAX));
-                self.storage.begin_epoch(epoch, false);
+                self.storage.begin_epoch(epoch);
                 self.state = State::Main(Main::new(1));
                 self.save(cx);
             }
