@@ -345,7 +345,7 @@ impl Recorder {
         }
         self.mark(base + 5_340, 4, Mark::Declared, 0);
         self.says(base + 5_350, 4, Fact::Role(Role::Candidate));
-        self.mark(base + 5_900, 4, Mark::Elected, 4);
+        self.mark(base + 5_900, 4, Mark::Elected, 0);
         self.says(base + 5_900, 4, Fact::Role(Role::Leader));
         self.mark(base + 6_050, 4, Mark::Promoting, 1);
         self.says(base + 6_080, 1, Fact::Role(Role::Primary));

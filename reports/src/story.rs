@@ -235,7 +235,13 @@ impl Teller<'_> {
                     let times = seen_marks.entry((*mark, *about)).or_default();
                     *times += 1;
                     let usual = if *times == 1 { Weight::Turn } else { Weight::Step };
-                    self.add(o.instant, self.weight(o.instant, usual), self.mark(&name, *mark, *about));
+                    let runs_failover =
+                        *mark == Mark::Elected && seen_marks.contains_key(&(Mark::Declared, *about));
+                    let text = match about.filter(|_| runs_failover) {
+                        Some(lost) => format!("{name} is elected to run the failover of {}", self.name(lost)),
+                        None => self.mark(&name, *mark, *about),
+                    };
+                    self.add(o.instant, self.weight(o.instant, usual), text);
                 }
                 Fact::Writable(now) => {
                     let before = writable.insert((o.node, o.shard.0), *now);

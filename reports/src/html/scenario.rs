@@ -162,7 +162,7 @@ fn recovery(index: usize, result: &ScenarioResult) -> String {
 
 fn phase_bars(index: usize, s: &ScenarioSummary) -> String {
     let Some((longest, _)) = longest_phase(s) else {
-        return "<p class=\"soft\">No phases were measured.</p>\n".to_owned();
+        return "<h3>In which phase</h3>\n<p class=\"soft\">No phases were measured.</p>\n".to_owned();
     };
     let caption = format!(
         "Thick: median. Thin: {}. The percentage is the phase's part of all recovery time; {longest} takes most of it. \
