@@ -18,6 +18,7 @@
 pub mod columns;
 mod explain;
 mod from_records;
+pub mod levels;
 pub mod model;
 mod negative;
 pub mod picture;
