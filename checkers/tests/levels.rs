@@ -20,8 +20,11 @@ enum Does {
 
 use Does::{Append, Read, Unknown};
 
+/// Client, key, what.
+type Step = (u32, u32, Does);
+
 /// A history of lists: the spines, and (client, key, what) in order; operation `n` lasts from `10 n` to `10 n + 5` ms.
-fn history(spines: &[&[u64]], steps: &[(u32, u32, Does)]) -> History {
+fn history(spines: &[&[u64]], steps: &[Step]) -> History {
     let keys = spines.iter().enumerate().map(|(k, spine)| KeyInfo {
         name: format!("k{k}"),
         spine: spine.to_vec(),
@@ -91,7 +94,7 @@ fn an_answer_seen_without_its_question_breaks_causality_only() {
 
 #[test]
 fn each_session_guarantee_is_missed_when_it_is_broken() {
-    let sessions = |spine: &[u64], steps: &[(u32, u32, Does)]| {
+    let sessions = |spine: &[u64], steps: &[Step]| {
         let levels = levels(&history(&[spine], steps));
         assert_eq!(levels.level, Level::Ordered, "{steps:?}");
         levels.sessions
@@ -136,7 +139,7 @@ fn final_reads_tell_whether_the_replicas_agree() {
 /// One order of everything that keeps each client's own, by trying them all.
 fn naive_sequential(
     history: &History,
-    steps: &[(u32, u32, Does)],
+    steps: &[Step],
     done: &mut Vec<usize>,
     lists: &mut [Vec<u64>],
 ) -> bool {
@@ -186,7 +189,7 @@ fn sequential_agrees_with_the_definition_on_random_histories() {
 }
 
 /// Steps of three clients on two keys, and an order for each key's elements of which reads saw the first ones.
-fn draw(rng: &mut Rng) -> (Vec<(u32, u32, Does)>, [Vec<u64>; 2]) {
+fn draw(rng: &mut Rng) -> (Vec<Step>, [Vec<u64>; 2]) {
     let mut steps = Vec::new();
     let mut spines = [Vec::new(), Vec::new()];
     for v in 0..2 + rng.below(5) {

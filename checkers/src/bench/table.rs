@@ -31,13 +31,14 @@ pub struct Extent {
 pub fn run(out: &mut dyn Write, extent: &Extent) -> io::Result<bool> {
     let mut table = Table { out, met: true };
     let sections: [(&str, Section<'_>); 7] = [
+        // First, so that memory freed by others does not hide what it takes.
+        ("parsing", Table::parsing),
         ("recorded", Table::recorded),
         ("register", Table::register),
         ("keys", Table::keys),
         ("cas", Table::cas),
         ("repeated", Table::repeated),
         ("runs", Table::runs),
-        ("parsing", Table::parsing),
     ];
     for (name, section) in sections {
         if extent.only.as_deref().is_none_or(|only| only == name) {

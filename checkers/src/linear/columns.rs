@@ -239,6 +239,15 @@ impl Builder {
         *row = Row { ret: count.0, a, b, kind: Some(kind), ..*row };
     }
 
+    /// The operation, of which all is known since its invocation, returned.
+    #[inline]
+    pub fn returned(&mut self, operation: u32) {
+        let row = &mut self.rows[operation as usize];
+        let count = &mut self.counts[row.key as usize];
+        count.0 += 1;
+        row.ret = count.0;
+    }
+
     /// The operation certainly did not happen.
     #[inline]
     pub fn abort(&mut self, operation: u32) {

@@ -23,22 +23,19 @@ pub(super) fn columns(history: &History) -> Columns {
             "a history lists its operations in order of invocation; operation {row} is late"
         );
         last = now;
-        while let Some(&(at, done)) = open.last().filter(|p| p.0 <= now) {
-            open.pop();
-            debug_assert!(at <= now, "only what is over is taken");
-            complete(&mut builder, &mut values, &history.operations[done as usize], done);
+        while open.last().is_some_and(|p| p.0 <= now) {
+            builder.returned(open.pop().expect("just seen").1);
         }
-        let counts = operation.purpose == Purpose::Workload;
-        let (kind, a, b) = asked(operation, &mut values);
-        builder.invoke(operation.key.0, kind.filter(|_| counts), a, b);
-        if let (true, Some(completed)) = (counts && tells(operation), operation.completed) {
+        let said = said(operation, &mut values, &mut builder);
+        builder.invoke(operation.key.0, said.kind, said.a, said.b);
+        if let (true, Some(completed)) = (said.returns, operation.completed) {
             let pending = ((completed.at.0, completed.seq), row as u32);
             let place = open.partition_point(|p| p.0 > pending.0);
             open.insert(place, pending);
         }
     }
     while let Some((_, done)) = open.pop() {
-        complete(&mut builder, &mut values, &history.operations[done as usize], done);
+        builder.returned(done);
     }
     let mut columns = builder.finish();
     columns.values = values;
@@ -49,34 +46,55 @@ pub(super) fn columns(history: &History) -> Columns {
 /// many as operations in flight, so shifting them costs less than a heap.
 type Pending = ((u64, u64), u32);
 
-/// Whether the completion says anything: unknown outcomes do not.
-fn tells(operation: &Operation) -> bool {
-    !matches!(operation.outcome, Outcome::Info(_))
+/// What an operation says.
+struct Said {
+    kind: Option<Kind>,
+    a: Token,
+    b: Token,
+    /// Whether its completion is a bound: what is unknown, or did not happen, has none.
+    returns: bool,
 }
 
-/// What is known at the invocation. A read says nothing until it returns.
-fn asked(operation: &Operation, values: &mut Interner) -> (Option<Kind>, Token, Token) {
-    match operation.action {
-        Action::Read => (None, NIL, NIL),
-        Action::Append(v) => (Some(Kind::Append), values.integer(v), NIL),
-        Action::Write(v) => (Some(Kind::Write), values.integer(v), NIL),
-        Action::Cas { from, to } => {
-            (Some(Kind::Cas), from.map_or(NIL, |v| values.integer(v)), values.integer(to))
-        }
+const NOTHING: Said = Said { kind: None, a: NIL, b: NIL, returns: false };
+
+/// Final reads are no part of the check, and probes have keys and a judge of their own.
+fn said(operation: &Operation, values: &mut Interner, builder: &mut Builder) -> Said {
+    if operation.purpose != Purpose::Workload {
+        return NOTHING;
+    }
+    match &operation.outcome {
+        Outcome::Ok(returned) => answered(operation, returned, values, builder),
+        Outcome::Fail(_) => match operation.action {
+            Action::Read => NOTHING,
+            Action::Append(v) | Action::Write(v) | Action::Cas { to: v, .. } => {
+                Said { kind: Some(Kind::Aborted), a: values.integer(v), ..NOTHING }
+            }
+        },
+        Outcome::Info(_) => asked(operation, values),
     }
 }
 
-fn complete(builder: &mut Builder, values: &mut Interner, operation: &Operation, index: u32) {
-    let mut token = |v: &Option<u64>| v.map_or(NIL, |v| values.integer(v));
-    let returned = match &operation.outcome {
-        Outcome::Ok(returned) => returned,
-        Outcome::Fail(_) => return builder.abort(index),
-        Outcome::Info(_) => return,
+/// What is known of an operation that may or may not have happened. A read of unknown outcome says nothing.
+fn asked(operation: &Operation, values: &mut Interner) -> Said {
+    let (kind, a, b) = match operation.action {
+        Action::Read => return NOTHING,
+        Action::Append(v) => (Kind::Append, values.integer(v), NIL),
+        Action::Write(v) => (Kind::Write, values.integer(v), NIL),
+        Action::Cas { from, to } => (Kind::Cas, from.map_or(NIL, |v| values.integer(v)), values.integer(to)),
     };
-    match (&operation.action, returned) {
+    Said { kind: Some(kind), a, b, returns: false }
+}
+
+fn answered(
+    operation: &Operation,
+    returned: &Returned,
+    values: &mut Interner,
+    builder: &mut Builder,
+) -> Said {
+    let saw = |kind, a, b| Said { kind: Some(kind), a, b, returns: true };
+    match (operation.action, returned) {
         (Action::Read, Returned::Value(v)) | (_, Returned::Mismatch(v)) => {
-            let seen = token(v);
-            builder.complete(index, Kind::Read, seen, NIL);
+            saw(Kind::Read, v.map_or(NIL, |v| values.integer(v)), NIL)
         }
         (Action::Read, Returned::List { shared, tail }) => {
             let mut diverging = 0;
@@ -86,14 +104,11 @@ fn complete(builder: &mut Builder, values: &mut Interner, operation: &Operation,
                 tails.push(tail);
                 diverging = tails.len() as u32;
             }
-            builder.complete(index, Kind::ReadList, *shared, diverging);
+            saw(Kind::ReadList, *shared, diverging)
         }
-        (Action::Read, Returned::Done | Returned::Version(_)) => {}
-        (Action::Append(v), _) => builder.complete(index, Kind::Append, values.integer(*v), NIL),
-        (Action::Write(v), _) => builder.complete(index, Kind::Write, values.integer(*v), NIL),
-        (Action::Cas { from, to }, _) => {
-            let (from, to) = (token(from), values.integer(*to));
-            builder.complete(index, Kind::Cas, from, to);
+        (Action::Read, Returned::Done | Returned::Version(_)) => NOTHING,
+        (Action::Append(_) | Action::Write(_) | Action::Cas { .. }, _) => {
+            Said { returns: true, ..asked(operation, values) }
         }
     }
 }
