@@ -69,12 +69,11 @@ fn tally<'a>(run: &Run<'a>, rpo: &mut Rpo) -> Vec<Lost<'a>> {
             }
             continue;
         }
-        let unknown =
-            operations().any(|operation| !matches!(operation.outcome, Outcome::Fail(_) | Outcome::Ok(_)));
+        let unknown = !operations().all(failed);
         match (unknown, fate) {
             (true, Survival::Survived) => rpo.unknown_survived += 1,
             (true, Survival::Vanished) => rpo.unknown_vanished += 1,
-            (false, Survival::Survived) if operations().all(failed) => rpo.phantom_writes += 1,
+            (false, Survival::Survived) => rpo.phantom_writes += 1,
             _ => {}
         }
     }

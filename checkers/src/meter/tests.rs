@@ -921,6 +921,9 @@ fn a_promotion_in_time_is_not_missed_and_neither_is_one_without_a_candidate() {
         story.fault(10_000, "stuck-disk", A);
         story.life(9_000, B, fate);
         story.life(9_000, C, fate);
+        if fate == Life::Paused {
+            story.life(45_000, B, Life::Resumed);
+        }
         story.bad_probes(10_000, 50_000, 100);
         assert_eq!(story.measure().failover.missed, missed);
     }
