@@ -242,9 +242,11 @@ impl Table<'_> {
     fn runs(&mut self) -> io::Result<()> {
         self.heading("from the record of a run, columns and check, per operation (bar: 30 ns)")?;
         let register = |keys| Shape { unknown_permille: 50, keys, ..Shape::register(10, 1_000_000) };
+        let run = Shape { unknown_permille: 50, ..Shape::register(4, 18_000) };
         let histories = [
             ("register, one key", generate(register(1)).record()),
             ("register, 1,000 keys", generate(register(1_000)).record()),
+            ("register, a run of 18,000 operations", generate(run).record()),
             ("append, a new key every 64 appends", appends(1_000_000)),
             ("append, a run of 18,000 operations", appends(18_000)),
         ];

@@ -321,24 +321,15 @@ fn searched(columns: &Columns, k: usize, budget: u64, attempt: u32) -> Outcome {
 }
 
 /// A string or list as a problem: every argument by its content.
-fn growing(columns: &Columns, lane: &Lane<'_>) -> (Problem, Growing) {
-    let mut contents = Vec::new();
+fn growing<'a>(columns: &'a Columns, lane: &Lane<'_>) -> (Problem, Growing<'a>) {
     let mut reads = Vec::new();
-    for i in 0..lane.len() {
-        match lane.kind[i] {
-            Kind::Read | Kind::Write | Kind::Append if lane.a[i] != columns::NIL => {
-                contents.push((lane.a[i], columns.values.content(lane.a[i])));
-            }
-            Kind::ReadList => {
-                let shared = &lane.meta.spine[..lane.a[i] as usize];
-                let tail = lane.b[i].checked_sub(1).map_or(&[][..], |t| &lane.meta.tails[t as usize]);
-                let elements = shared.iter().chain(tail).map(|&t| u64::from(t) | 1 << 40);
-                reads.push((i, Content::of(elements)));
-            }
-            _ => {}
-        }
+    for i in (0..lane.len()).filter(|&i| lane.kind[i] == Kind::ReadList) {
+        let shared = &lane.meta.spine[..lane.a[i] as usize];
+        let tail = lane.b[i].checked_sub(1).map_or(&[][..], |t| &lane.meta.tails[t as usize]);
+        let elements = shared.iter().chain(tail).map(|&t| u64::from(t) | 1 << 40);
+        reads.push((i, Content::of(elements)));
     }
-    let machine = Growing::new(contents, reads.iter().map(|r| r.1).collect());
+    let machine = Growing::new(&columns.values, reads.iter().map(|r| r.1).collect());
     let mut problem = Problem::new(lane, &machine);
     for (step, &origin) in problem.steps.iter_mut().zip(&problem.origin) {
         if step.kind == Kind::ReadList {

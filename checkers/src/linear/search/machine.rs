@@ -1,8 +1,7 @@
 //! What operations do to a state, with states as small numbers.
 
-use super::super::columns::{Kind, NIL, Token, mix};
+use super::super::columns::{Interner, Kind, NIL, Token, mix};
 use super::Step;
-use std::collections::BTreeMap;
 
 /// A sequential object. States are numbers that the machine gives out; equal states have equal numbers.
 pub(in super::super) trait Machine {
@@ -74,14 +73,14 @@ impl Machine for Register {
 /// A list or a string: get, put, append. States are numbered as they appear; two are equal if their contents are, which
 /// is decided by length and two polynomial hashes modulo 2^61 - 1, so no content is ever built.
 #[derive(Debug)]
-pub(in super::super) struct Growing {
+pub(in super::super) struct Growing<'a> {
+    values: &'a Interner,
     /// Content of each state.
     states: Vec<Content>,
-    numbers: BTreeMap<Content, u32>,
+    /// The number of each content, plus one, by open addressing; 0 is empty.
+    numbers: Vec<u32>,
     /// (state, token) -> state after the append.
     appended: Memo,
-    /// Content of each token that occurs, sorted.
-    contents: Vec<(Token, Content)>,
     /// Content that each [`Kind::ReadList`] saw, by its first argument.
     reads: Vec<Content>,
 }
@@ -135,54 +134,67 @@ impl Content {
     }
 }
 
-impl Growing {
-    /// A machine for operations whose arguments mean these contents, and for reads of these lists. [`NIL`] is nothing.
-    pub fn new(mut contents: Vec<(Token, Content)>, reads: Vec<Content>) -> Self {
-        contents.push((NIL, Content::EMPTY));
-        contents.sort_unstable_by_key(|c| c.0);
-        contents.dedup_by_key(|c| c.0);
-        let mut machine = Growing {
-            states: Vec::new(),
-            numbers: BTreeMap::new(),
-            appended: Memo::default(),
-            contents,
-            reads,
-        };
+impl<'a> Growing<'a> {
+    /// A machine for operations whose arguments mean these values, and for reads of these lists. [`NIL`] is nothing.
+    pub fn new(values: &'a Interner, reads: Vec<Content>) -> Self {
+        let (states, numbers, appended) = (Vec::new(), vec![0; 64], Memo::default());
+        let mut machine = Growing { values, states, numbers, appended, reads };
         machine.number(Content::EMPTY);
         machine
     }
 
     /// The state with this content.
     fn number(&mut self, content: Content) -> u32 {
-        let next = self.states.len() as u32;
-        let number = *self.numbers.entry(content).or_insert(next);
-        if number == next {
+        let mut at = self.place(&content);
+        if self.numbers[at] == 0 {
+            if 2 * (self.states.len() + 1) > self.numbers.len() {
+                self.grow();
+                at = self.place(&content);
+            }
             self.states.push(content);
+            self.numbers[at] = self.states.len() as u32;
         }
-        number
+        self.numbers[at] - 1
     }
 
-    fn content(&self, token: Token) -> &Content {
-        let at = self.contents.binary_search_by_key(&token, |c| c.0).expect("every argument has a content");
-        &self.contents[at].1
+    /// Where the content is, or would be.
+    fn place(&self, content: &Content) -> usize {
+        let mask = self.numbers.len() - 1;
+        let mut at = mix(content.hash[0] ^ content.length) as usize & mask;
+        while self.numbers[at] != 0 && self.states[self.numbers[at] as usize - 1] != *content {
+            at = (at + 1) & mask;
+        }
+        at
+    }
+
+    fn grow(&mut self) {
+        self.numbers = vec![0; 2 * self.numbers.len()];
+        for state in 0..self.states.len() {
+            let at = self.place(&self.states[state]);
+            self.numbers[at] = state as u32 + 1;
+        }
+    }
+
+    fn content(&self, token: Token) -> Content {
+        if token == NIL { Content::EMPTY } else { self.values.content(token) }
     }
 }
 
-impl Machine for Growing {
+impl Machine for Growing<'_> {
     fn initial(&self) -> u32 {
         0
     }
 
     fn step(&mut self, state: u32, step: Step) -> Option<u32> {
         match step.kind {
-            Kind::Read => (self.states[state as usize] == *self.content(step.a)).then_some(state),
+            Kind::Read => (self.states[state as usize] == self.content(step.a)).then_some(state),
             Kind::ReadList => (self.states[state as usize] == self.reads[step.a as usize]).then_some(state),
-            Kind::Write => Some(self.number(*self.content(step.a))),
+            Kind::Write => Some(self.number(self.content(step.a))),
             Kind::Append => {
                 if let Some(after) = self.appended.get(state, step.a) {
                     return Some(after);
                 }
-                let content = self.states[state as usize].then(self.content(step.a));
+                let content = self.states[state as usize].then(&self.content(step.a));
                 let after = self.number(content);
                 self.appended.insert(state, step.a, after);
                 Some(after)
