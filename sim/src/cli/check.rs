@@ -46,6 +46,8 @@ enum Format {
     Human,
     /// JSON.
     Json,
+    /// One page without scripts, with the violation drawn.
+    Html,
 }
 
 pub(super) fn main(args: &Args) -> Result<Exit, Failure> {
@@ -64,6 +66,7 @@ pub(super) fn main(args: &Args) -> Result<Exit, Failure> {
     match args.format {
         Format::Human => print!("{}", report.to_human()),
         Format::Json => println!("{}", report.to_json()),
+        Format::Html => print!("{}", report.to_html(&args.history.display().to_string())),
     }
     if history.infos_ignored > 0 {
         eprintln!("{} unknown outcomes without invocation were ignored", history.infos_ignored);
