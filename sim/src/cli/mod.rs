@@ -1,6 +1,7 @@
 //! The `firedrill` program: one file a command.
 
 mod bench;
+mod calibrate;
 mod check;
 mod completions;
 mod doctor;
@@ -62,6 +63,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Run the museum: every historical bug is caught, and clean with its remedy.
     Museum(museum::Args),
+    /// Compare the model with measured failovers of real servers.
+    Calibrate(calibrate::Args),
     /// Measure speed.
     Bench(bench::Args),
     /// Print completions for a shell.
@@ -84,6 +87,7 @@ pub fn main() -> std::process::ExitCode {
         }
         Command::Doctor(args) => doctor::main(&cli, args),
         Command::Museum(args) => museum::main(&cli, args),
+        Command::Calibrate(args) => calibrate::main(&cli, args),
         Command::Bench(args) => bench::main(&cli, args),
         Command::Completions(args) => completions::main(args),
     };
