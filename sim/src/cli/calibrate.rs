@@ -7,7 +7,6 @@ use crate::run::{Detail, measure};
 use crate::scenario::{Loaded, Seeds};
 use firedrill_checkers::measure::Measurement;
 use firedrill_checkers::record::{Fact, Life, Mark, Records, Role, SimTime};
-use firedrill_checkers::stats::{Distribution, Sample};
 use firedrill_protocols::contract::{Random, stream};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -176,9 +175,8 @@ fn model(args: &Args, loaded: &Loaded) -> Result<Vec<(&'static str, Vec<f64>)>, 
 }
 
 fn quantile(sorted: &[f64], per_mille: u32) -> f64 {
-    let all: Distribution = sorted.iter().map(|value| Sample::exact(*value)).collect();
-    let rank = firedrill_checkers::stats::rank(all.len(), per_mille).unwrap_or(1);
-    sorted[rank - 1]
+    let at = firedrill_checkers::stats::rank(sorted.len(), per_mille).unwrap_or(0);
+    sorted[at.min(sorted.len() - 1)]
 }
 
 fn median(sorted: &[f64]) -> f64 {
