@@ -100,6 +100,10 @@ impl ClusterNode {
     /// Sets the time to ask for votes, later for replicas with less data, and tells the siblings our offset so that
     /// their ranks are right.
     fn plan_election(&mut self, cx: &mut Ctx<'_>, primary: NodeId, now: Stamp) {
+        if self.election.sent {
+            cx.note(|| format!("gives up the election of epoch {}", self.election.epoch));
+            self.mark_about(cx, Mark::Aborted, self.table.me);
+        }
         let rank = self.rank(primary);
         let primary_rank = self.failed_primary_rank(primary);
         let delay = self.election_delay(cx, rank, primary_rank);

@@ -30,6 +30,8 @@ pub mod settings;
 pub mod shutdown;
 pub mod slots;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
 use crate::contract::System;
 use crate::redis;
@@ -37,7 +39,7 @@ use alloc::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 /// The system.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Cluster;
 
 /// What travels between processes.

@@ -242,7 +242,7 @@ impl ClusterNode {
         let link = &mut self.table.peer_mut(node).link;
         let Some(session) = link.session else { return };
         let waits_for_ack = !delay.is_zero() && now < link.unacked_until;
-        if !link.open || waits_for_ack {
+        if !link.open || waits_for_ack || !link.held.is_empty() {
             if link.held.is_empty() && link.open {
                 cx.set_timer(Timer::Nagle(node), link.unacked_until.since(now));
             }
