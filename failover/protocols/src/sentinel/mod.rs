@@ -20,6 +20,8 @@ pub mod node;
 mod operator;
 pub mod quirks;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use client::Client;
 pub use data_node::DataNode;

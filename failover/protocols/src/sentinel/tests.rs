@@ -1,0 +1,445 @@
+//! Rules of the sentinel, one at a time: a node is driven by hand and asked what it wants done.
+
+use super::node::Sentinel;
+use super::quirks::Quirks;
+use super::settings::{CONFIG, Group, Saved, SavedGroup, Settings};
+use super::{Kind, Record, SentinelSystem, Timer};
+use crate::contract::*;
+use crate::redis::admin::SentinelCommand;
+use crate::redis::info::{AttachedReplica, Flavour, Follows, Info, Link};
+use crate::redis::message::{Channel, Command, Greeting, Message, Payload, Push, Reply};
+use crate::redis::values::{Addr, Hex, Offset, RunId};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// A sentinel, its clocks, and the connections it dialled.
+struct Bench {
+    node: Sentinel,
+    surroundings: Surroundings,
+    effects: Vec<Effect<SentinelSystem>>,
+    dialled: BTreeMap<SessionId, Addr>,
+    marks: Vec<(Mark, Option<Addr>)>,
+    saved: Vec<Saved>,
+}
+
+fn data(node: u8) -> Addr {
+    Addr::new([10, 0, 0, node].into(), 6379)
+}
+
+fn sentinel(node: u8) -> Addr {
+    Addr::new([10, 0, 1, node].into(), 26379)
+}
+
+fn id(byte: u8) -> RunId {
+    RunId(Hex([byte; 20]))
+}
+
+fn settings() -> Settings {
+    let group = Group {
+        down_after: Duration::from_secs(1),
+        failover_timeout: Duration::from_secs(6),
+        ..Group::new("mymaster", data(1), 2)
+    };
+    Settings { groups: [group].into(), quirks: Quirks::default() }
+}
+
+/// A file in which the group is known: replicas 2 and 3, peers 2 and 3.
+fn known() -> Saved {
+    let group = SavedGroup {
+        name: String::from("mymaster"),
+        primary: data(1),
+        config_epoch: 0,
+        leader_epoch: 0,
+        replicas: [data(2), data(3)].into(),
+        peers: [(id(2), sentinel(2)), (id(3), sentinel(3))].into(),
+    };
+    Saved { run_id: id(1), epoch: 0, groups: [group].into() }
+}
+
+impl Bench {
+    fn new(settings: Settings, saved: Option<Saved>) -> Bench {
+        let mut bench = Bench {
+            node: Sentinel::new(settings, sentinel(1)),
+            surroundings: Surroundings {
+                now: LocalTime(0),
+                wall: WallTime(1_000_000_000),
+                random: stream(1, 0, 0, 0),
+                next_session: 1,
+                next_token: 1,
+                notes: false,
+            },
+            effects: Vec::new(),
+            dialled: BTreeMap::new(),
+            marks: Vec::new(),
+            saved: Vec::new(),
+        };
+        let record = saved.map(|saved| (CONFIG, Vec::from([Record::Sentinel(saved)])));
+        let disk = DiskImage::new(record.into_iter().collect());
+        bench.step(|node, cx| node.start(cx, &disk));
+        bench
+    }
+
+    /// What the step wants sent, with the receiver. Syncs end at once.
+    fn step(
+        &mut self,
+        handler: impl FnOnce(&mut Sentinel, &mut Cx<'_, SentinelSystem>),
+    ) -> Vec<(SessionId, Message)> {
+        handler(&mut self.node, &mut Cx::new(&mut self.surroundings, &mut self.effects));
+        let mut sent = Vec::new();
+        while !self.effects.is_empty() {
+            for effect in core::mem::take(&mut self.effects) {
+                match effect {
+                    Effect::Open { session, to: Endpoint::Addr(to), .. } => {
+                        self.dialled.insert(session, to);
+                    }
+                    Effect::Send { session, message } => sent.push((session, message)),
+                    Effect::Replace { record: Record::Sentinel(saved), .. } => self.saved.push(saved),
+                    Effect::Sync { token, .. } => {
+                        let cx = &mut Cx::new(&mut self.surroundings, &mut self.effects);
+                        self.node.on_synced(cx, token, Ok(()));
+                    }
+                    Effect::Observe { fact: Observation::Mark { mark, about }, .. } => {
+                        self.marks.push((mark, about))
+                    }
+                    _ => {}
+                }
+            }
+        }
+        sent
+    }
+
+    fn wait(&mut self, millis: u64) {
+        self.surroundings.now.0 += millis * 1000;
+        self.surroundings.wall.0 += millis as i64 * 1000;
+    }
+
+    /// One tick, `millis` after the last. Who is in `alive` answers everything; INFO is answered by `info`.
+    fn tick(&mut self, millis: u64, alive: &[Addr], info: &impl Fn(Addr) -> Info) -> Vec<(Addr, Command)> {
+        self.wait(millis);
+        let mut sent: VecDeque<_> = self.step(|node, cx| node.on_timer(cx, Timer::Tick)).into();
+        let mut said = Vec::new();
+        while let Some((session, message)) = sent.pop_front() {
+            let (Message::Command(command), Some(&to)) = (message, self.dialled.get(&session)) else {
+                continue;
+            };
+            if alive.contains(&to)
+                && let Some(reply) = answer(&command, to, info)
+            {
+                sent.extend(self.step(|node, cx| node.on_message(cx, session, Message::Reply(reply))));
+            }
+            said.push((to, command));
+        }
+        said
+    }
+
+    /// Ticks for so long; all that was said.
+    fn run(&mut self, millis: u64, alive: &[Addr], info: &impl Fn(Addr) -> Info) -> Vec<(Addr, Command)> {
+        (0..millis / 80).flat_map(|_| self.tick(80, alive, info)).collect()
+    }
+
+    /// A question from a peer or client, and the answer.
+    fn ask(&mut self, command: Command) -> Reply {
+        let session = SessionId(self.surroundings.next_session);
+        self.surroundings.next_session += 1;
+        let opened = Opened::Accepted { kind: Kind::Sentinel, from: sentinel(9) };
+        self.step(|node, cx| node.on_open(cx, session, opened));
+        let sent = self.step(|node, cx| node.on_message(cx, session, Message::Command(command)));
+        let reply = sent.into_iter().find_map(|(to, message)| match message {
+            Message::Reply(reply) if to == session => Some(reply),
+            _ => None,
+        });
+        reply.expect("an answer")
+    }
+
+    fn vote(&mut self, epoch: u64, candidate: Option<RunId>) -> Reply {
+        self.ask(Command::Sentinel(SentinelCommand::IsPrimaryDown { addr: data(1), epoch, candidate }))
+    }
+
+    fn hello(&mut self, from: u8, primary: Addr, config_epoch: u64) {
+        let greeting = Greeting {
+            addr: sentinel(from),
+            run_id: id(from),
+            epoch: config_epoch,
+            name: "mymaster".into(),
+            primary,
+            config_epoch,
+        };
+        let payload = Payload::Hello(Arc::new(greeting));
+        self.ask(Command::Publish { channel: Channel::Hello, payload });
+    }
+
+    fn primary_addr(&mut self) -> Reply {
+        self.ask(Command::Sentinel(SentinelCommand::PrimaryAddr("mymaster".into())))
+    }
+
+    fn has_mark(&self, wanted: Mark) -> bool {
+        self.marks.iter().any(|(mark, _)| *mark == wanted)
+    }
+}
+
+fn answer(command: &Command, to: Addr, info: &impl Fn(Addr) -> Info) -> Option<Reply> {
+    Some(match command {
+        Command::Ping => Reply::Pong,
+        Command::Info => Reply::Info(Box::new(info(to))),
+        Command::Publish { .. } => Reply::Integer(1),
+        Command::Sentinel(SentinelCommand::IsPrimaryDown { candidate, epoch, .. }) => Reply::Vote {
+            down: true,
+            leader: *candidate,
+            epoch: if candidate.is_some() { *epoch } else { 0 },
+        },
+        _ => Reply::Ok,
+    })
+}
+
+fn info(follows: Option<Addr>, offset: u64) -> Info {
+    Info {
+        flavour: Flavour::Redis,
+        run_id: id(9),
+        loading: false,
+        follows: follows.map(|primary| Follows { primary, link: Link::Up, offset: Offset(offset) }),
+        priority: 100,
+        announced: true,
+        replicas: Vec::new(),
+        id: Default::default(),
+        id2: Default::default(),
+        offset: Offset(offset),
+        second_offset: None,
+        failover: false,
+    }
+}
+
+/// Replica 3 is ahead of replica 2.
+fn healthy(node: Addr) -> Info {
+    match node {
+        node if node == data(1) => info(None, 500),
+        node => info(Some(data(1)), u64::from(node.ip().octets()[3]) * 100),
+    }
+}
+
+fn all() -> [Addr; 5] {
+    [data(1), data(2), data(3), sentinel(2), sentinel(3)]
+}
+
+const SURVIVORS: [Addr; 4] = [
+    Addr::new(Ipv4Addr::new(10, 0, 0, 2), 6379),
+    Addr::new(Ipv4Addr::new(10, 0, 0, 3), 6379),
+    Addr::new(Ipv4Addr::new(10, 0, 1, 2), 26379),
+    Addr::new(Ipv4Addr::new(10, 0, 1, 3), 26379),
+];
+
+fn promotions(said: &[(Addr, Command)]) -> Vec<Addr> {
+    let promoted = |(to, command): &(Addr, Command)| (*command == Command::ReplicaOf(None)).then_some(*to);
+    said.iter().filter_map(promoted).collect()
+}
+
+#[test]
+fn a_vote_is_saved_before_it_is_told_and_given_once_in_an_epoch() {
+    let mut bench = Bench::new(settings(), Some(known()));
+    assert_eq!(bench.vote(3, Some(id(2))), Reply::Vote { down: false, leader: Some(id(2)), epoch: 3 });
+    let saved = bench.saved.last().expect("saved");
+    assert_eq!((saved.epoch, saved.groups[0].leader_epoch), (3, 3));
+    assert_eq!(bench.vote(3, Some(id(3))), Reply::Vote { down: false, leader: Some(id(2)), epoch: 3 });
+    assert_eq!(bench.vote(4, Some(id(3))), Reply::Vote { down: false, leader: Some(id(3)), epoch: 4 });
+}
+
+#[test]
+fn while_the_disk_is_busy_a_vote_is_neither_told_nor_given_again() {
+    let mut bench = Bench::new(settings(), Some(known()));
+    let session = SessionId(77);
+    let opened = Opened::Accepted { kind: Kind::Sentinel, from: sentinel(9) };
+    let question = |candidate| {
+        let question = SentinelCommand::IsPrimaryDown { addr: data(1), epoch: 3, candidate: Some(candidate) };
+        Message::Command(Command::Sentinel(question))
+    };
+    let Bench { node, surroundings, effects, .. } = &mut bench;
+    let cx = &mut Cx::new(surroundings, effects);
+    node.on_open(cx, session, opened);
+    node.on_message(cx, session, question(id(2)));
+    node.on_message(cx, session, question(id(3)));
+    let token = effects.iter().find_map(|effect| match effect {
+        Effect::Sync { token, .. } => Some(*token),
+        _ => None,
+    });
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Send { .. })), "{effects:?}");
+    effects.clear();
+    node.on_synced(&mut Cx::new(surroundings, effects), token.expect("a sync"), Ok(()));
+    let leaders: Vec<_> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Send { message: Message::Reply(Reply::Vote { leader, .. }), .. } => Some(*leader),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(leaders, [Some(id(2)), Some(id(2))]);
+}
+
+#[test]
+fn after_a_restart_in_the_same_epoch_nobody_gets_a_second_vote() {
+    let mut saved = known();
+    saved.epoch = 3;
+    saved.groups[0].leader_epoch = 3;
+    let mut bench = Bench::new(settings(), Some(saved));
+    assert_eq!(bench.vote(3, Some(id(3))), Reply::Vote { down: false, leader: None, epoch: 3 });
+}
+
+#[test]
+fn the_canary_votes_twice() {
+    let mut settings = settings();
+    settings.quirks.votes_twice = true;
+    let mut bench = Bench::new(settings, Some(known()));
+    bench.vote(3, Some(id(2)));
+    assert_eq!(bench.vote(3, Some(id(3))), Reply::Vote { down: false, leader: Some(id(3)), epoch: 3 });
+}
+
+#[test]
+fn a_dead_primary_is_suspected_declared_and_replaced_by_the_replica_with_the_largest_offset() {
+    let mut bench = Bench::new(settings(), Some(known()));
+    bench.run(3000, &all(), &healthy);
+    assert!(!bench.has_mark(Mark::Suspected));
+    bench.run(1000, &SURVIVORS, &healthy);
+    assert!(!bench.has_mark(Mark::Suspected), "not before down-after has passed");
+    let said = bench.run(2200, &SURVIVORS, &healthy);
+    for mark in [Mark::Suspected, Mark::Declared, Mark::Elected] {
+        assert!(bench.has_mark(mark), "{mark:?} in {:?}", bench.marks);
+    }
+    assert_eq!(promotions(&said), [data(3)]);
+    assert!(bench.marks.contains(&(Mark::Promoting, Some(data(3)))));
+    assert_eq!(bench.primary_addr(), Reply::Address(data(1)), "clients are told only when it is known");
+    let promoted = |node| if node == data(3) { info(None, 300) } else { healthy(node) };
+    bench.run(1200, &SURVIVORS, &promoted);
+    assert_eq!(bench.primary_addr(), Reply::Address(data(3)));
+    assert!(bench.marks.contains(&(Mark::Promoted, Some(data(3)))));
+}
+
+#[test]
+fn priority_goes_before_offset_and_zero_is_never_promoted() {
+    let mut bench = Bench::new(settings(), Some(known()));
+    let told = |node| match node {
+        node if node == data(3) => Info { priority: 0, ..healthy(node) },
+        node => healthy(node),
+    };
+    bench.run(3000, &all(), &told);
+    let said = bench.run(3000, &SURVIVORS, &told);
+    assert_eq!(promotions(&said), [data(2)]);
+}
+
+#[test]
+fn without_a_quorum_of_opinions_nobody_stands_for_election() {
+    let mut bench = Bench::new(settings(), Some(known()));
+    bench.run(3000, &all(), &healthy);
+    let said = bench.run(8000, &[data(2), data(3)], &healthy);
+    assert!(bench.has_mark(Mark::Suspected) && !bench.has_mark(Mark::Declared));
+    assert_eq!(promotions(&said), []);
+}
+
+#[test]
+fn sentinels_that_are_gone_still_count_for_the_majority() {
+    let mut saved = known();
+    saved.groups[0].peers.extend([(id(4), sentinel(4)), (id(5), sentinel(5)), (id(6), sentinel(6))]);
+    let mut bench = Bench::new(settings(), Some(saved));
+    bench.run(3000, &all(), &healthy);
+    // Two peers agree: enough for the quorum of two, and with our own three votes of the four that six need.
+    let said = bench.run(12_000, &SURVIVORS, &healthy);
+    assert!(
+        bench.has_mark(Mark::Declared) && bench.has_mark(Mark::Aborted) && !bench.has_mark(Mark::Elected)
+    );
+    assert_eq!(promotions(&said), []);
+}
+
+#[test]
+fn a_sentinel_that_voted_for_another_leaves_it_twice_the_failover_timeout() {
+    let mut bench = Bench::new(settings(), Some(known()));
+    bench.run(3000, &all(), &healthy);
+    bench.run(1040, &SURVIVORS, &healthy);
+    bench.vote(1, Some(id(2)));
+    let said = bench.run(11_000, &SURVIVORS, &healthy);
+    assert_eq!(promotions(&said), []);
+    let said = bench.run(4_000, &SURVIVORS, &healthy);
+    assert_eq!(promotions(&said), [data(3)]);
+}
+
+#[test]
+fn the_configuration_with_the_largest_epoch_wins_and_of_equals_the_first() {
+    let mut bench = Bench::new(settings(), Some(known()));
+    bench.hello(2, data(2), 5);
+    assert_eq!(bench.primary_addr(), Reply::Address(data(2)));
+    bench.hello(3, data(3), 5);
+    assert_eq!(bench.primary_addr(), Reply::Address(data(2)));
+    bench.hello(3, data(3), 4);
+    assert_eq!(bench.primary_addr(), Reply::Address(data(2)));
+    bench.hello(3, data(3), 6);
+    assert_eq!(bench.primary_addr(), Reply::Address(data(3)));
+    assert_eq!(bench.saved.last().map(|saved| saved.groups[0].config_epoch), Some(6));
+}
+
+#[test]
+fn an_old_primary_that_comes_back_is_left_alone_for_eight_seconds_and_then_made_a_replica() {
+    let mut bench = Bench::new(settings(), Some(known()));
+    bench.hello(2, data(2), 5);
+    let two_primaries = |node| match node {
+        node if node == data(3) => info(Some(data(2)), 300),
+        _ => info(None, 300),
+    };
+    let converted = |said: &[(Addr, Command)]| said.contains(&(data(1), Command::ReplicaOf(Some(data(2)))));
+    let said = bench.run(8000, &all(), &two_primaries);
+    assert!(!converted(&said));
+    let said = bench.run(4000, &all(), &two_primaries);
+    assert!(converted(&said), "at its second INFO");
+}
+
+#[test]
+fn a_late_timer_means_tilt_in_which_votes_are_given_but_nothing_is_judged() {
+    let mut bench = Bench::new(settings(), Some(known()));
+    bench.run(3000, &all(), &healthy);
+    bench.tick(2500, &SURVIVORS, &healthy);
+    bench.run(20_000, &SURVIVORS, &healthy);
+    assert!(!bench.has_mark(Mark::Suspected));
+    assert!(matches!(bench.vote(1, None), Reply::Vote { down: false, .. }));
+    assert_eq!(bench.vote(1, Some(id(2))), Reply::Vote { down: false, leader: Some(id(2)), epoch: 1 });
+    bench.run(12_000, &SURVIVORS, &healthy);
+    assert!(bench.has_mark(Mark::Suspected), "thirty seconds later");
+}
+
+#[test]
+fn replicas_are_found_in_the_info_of_the_primary_and_peers_by_their_hellos() {
+    let mut bench = Bench::new(settings(), None);
+    let replica = |node| AttachedReplica { addr: data(node), online: true, offset: Offset(0), lag: 0 };
+    let told = |_| Info { replicas: [replica(2), replica(3)].into(), ..info(None, 0) };
+    bench.run(500, &[data(1)], &told);
+    bench.hello(2, data(1), 0);
+    let Reply::Instances(replicas) =
+        bench.ask(Command::Sentinel(SentinelCommand::Replicas("mymaster".into())))
+    else {
+        panic!("a list");
+    };
+    assert_eq!(replicas.iter().map(|replica| replica.addr).collect::<Vec<_>>(), [data(2), data(3)]);
+    let saved = bench.saved.last().expect("saved");
+    assert_eq!(saved.groups[0].peers, [(id(2), sentinel(2))]);
+}
+
+#[test]
+fn a_subscriber_hears_of_a_switch() {
+    let mut bench = Bench::new(settings(), Some(known()));
+    let session = SessionId(500);
+    let opened = Opened::Accepted { kind: Kind::Sentinel, from: sentinel(9) };
+    bench.step(|node, cx| node.on_open(cx, session, opened));
+    let subscribe = Message::Command(Command::Subscribe([Channel::Switch].into()));
+    bench.step(|node, cx| node.on_message(cx, session, subscribe));
+    let greeting = Greeting {
+        addr: sentinel(2),
+        run_id: id(2),
+        epoch: 5,
+        name: "mymaster".into(),
+        primary: data(2),
+        config_epoch: 5,
+    };
+    let hello = Command::Publish { channel: Channel::Hello, payload: Payload::Hello(Arc::new(greeting)) };
+    let sent = bench.step(|node, cx| node.on_message(cx, session, Message::Command(hello)));
+    let text = b"mymaster 10.0.0.1 6379 10.0.0.2 6379";
+    let payload = Payload::Text(text[..].into());
+    let push = Push::Published { pattern: None, channel: Channel::Switch, payload };
+    assert!(sent.contains(&(session, Message::Push(push))), "{sent:?}");
+}
