@@ -11,7 +11,7 @@ use super::admin::{ClusterCommand, Replconf, SentinelCommand};
 use super::data::Data;
 use super::info::{Info, RoleReport};
 use super::instances::InstanceReport;
-use super::values::{Addr, Datum, Key, Offset, ReplId, RunId, digits};
+use super::values::{Addr, Datum, Key, Offset, ReplId, RunId, digits, ip_len};
 use super::words::{Size, Words, bulk, formatted_len, header, millis, texts, when};
 use crate::contract::Duration;
 use alloc::boxed::Box;
@@ -359,7 +359,7 @@ impl Payload {
     /// How many bytes.
     pub fn len(&self) -> usize {
         match self {
-            Payload::Hello(greeting) => formatted_len(format_args!("{greeting}")),
+            Payload::Hello(greeting) => greeting.len(),
             Payload::Text(text) => text.len(),
         }
     }
@@ -371,7 +371,7 @@ impl Payload {
 
     fn word(&self, out: &mut impl Words) {
         match self {
-            Payload::Hello(greeting) => out.format(format_args!("{greeting}")),
+            Payload::Hello(greeting) => out.greeting(greeting),
             Payload::Text(text) => out.text(text),
         }
     }
@@ -403,6 +403,13 @@ impl fmt::Display for Greeting {
 }
 
 impl Greeting {
+    /// Bytes of its text: hellos are frequent, so they are counted without being written.
+    pub(super) fn len(&self) -> usize {
+        let addr = |addr: Addr| ip_len(addr) + 1 + digits(u64::from(addr.port()));
+        let Greeting { epoch, name, config_epoch, .. } = self;
+        addr(self.addr) + addr(self.primary) + 40 + name.len() + digits(*epoch) + digits(*config_epoch) + 5
+    }
+
     /// Reads the text of a hello.
     pub fn parse(text: &str) -> Option<Greeting> {
         let parts: Vec<&str> = text.split(',').collect();
@@ -532,7 +539,7 @@ pub(super) fn integer_size(number: i64) -> usize {
 
 /// Bytes of an address as two bulk strings.
 pub(super) fn address_size(addr: Addr) -> usize {
-    bulk(formatted_len(format_args!("{}", addr.ip()))) + bulk(digits(u64::from(addr.port())))
+    bulk(ip_len(addr)) + bulk(digits(u64::from(addr.port())))
 }
 
 /// An error reply. `Display` is its text on the wire, after the `-`.
@@ -826,7 +833,9 @@ mod tests {
             primary: addr(27000),
             config_epoch: 2,
         };
-        assert_eq!(Greeting::parse(&alloc::format!("{greeting}")), Some(greeting));
+        let text = alloc::format!("{greeting}");
+        assert_eq!(greeting.len(), text.len());
+        assert_eq!(Greeting::parse(&text), Some(greeting));
         assert_eq!(Greeting::parse("127.0.0.1,26379"), None);
     }
 

@@ -220,6 +220,11 @@ pub fn digits(number: u64) -> usize {
     number.checked_ilog10().map_or(1, |log| log as usize + 1)
 }
 
+/// Bytes of an address' host, in dotted decimal.
+pub fn ip_len(addr: Addr) -> usize {
+    3 + addr.ip().octets().iter().map(|octet| digits(u64::from(*octet))).sum::<usize>()
+}
+
 /// A decimal number as we write it: no sign, no leading zero.
 pub fn parse_decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() || (text.len() > 1 && text[0] == b'0') {

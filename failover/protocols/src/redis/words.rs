@@ -1,7 +1,8 @@
 //! Commands as the words of a RESP array: one list of words a command serves the codec that writes them and the
 //! count of bytes that offsets and bandwidth need.
 
-use super::values::{Addr, Datum, Hex, Key, digits};
+use super::message::Greeting;
+use super::values::{Addr, Datum, Hex, Key, digits, ip_len};
 use crate::contract::Duration;
 use core::fmt;
 
@@ -24,6 +25,11 @@ pub trait Words {
 
     /// A word made of several parts.
     fn format(&mut self, parts: fmt::Arguments<'_>);
+
+    /// A sentinel's hello.
+    fn greeting(&mut self, greeting: &Greeting) {
+        self.format(format_args!("{greeting}"));
+    }
 
     /// Two words: the address and the port.
     fn addr(&mut self, addr: Addr) {
@@ -70,6 +76,15 @@ impl Words for Size {
 
     fn hex(&mut self, _: &Hex) {
         self.word(40);
+    }
+
+    fn greeting(&mut self, greeting: &Greeting) {
+        self.word(greeting.len());
+    }
+
+    fn addr(&mut self, addr: Addr) {
+        self.word(ip_len(addr));
+        self.number(u64::from(addr.port()));
     }
 
     fn format(&mut self, parts: fmt::Arguments<'_>) {
