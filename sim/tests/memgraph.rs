@@ -1,18 +1,77 @@
 //! The system `memgraph` through whole runs.
 
-use firedrill::run::{Detail, measure, run};
-use firedrill::scenario::load;
-use std::path::Path;
+use firedrill::run::{Detail, failures, measure, run};
+use firedrill::scenario::{Scenario, load};
+use firedrill_checkers::expect;
+use firedrill_checkers::measure::Measurement;
+use std::path::{Path, PathBuf};
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").join(folder);
+    let entries = std::fs::read_dir(&folder).expect("the folder is there");
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("it can be read").path()).collect();
+    files.sort();
+    files
+}
+
+fn scenario(path: &Path) -> Scenario {
+    load(path).unwrap_or_else(|why| panic!("{}: {why:?}", path.display())).scenario
+}
+
+fn runs(scenario: &Scenario, count: usize) -> Vec<Measurement> {
+    let seeds = scenario.seeds.list(0).expect("its seeds are valid");
+    let one = |seed: &u64| measure(scenario, &run(scenario, *seed, &Detail::default()).records);
+    seeds.iter().take(count).map(one).collect()
+}
+
+fn holds(text: &str, runs: &[Measurement]) -> bool {
+    expect::parse(text).expect("it is valid").judge(runs).class.is_none()
+}
 
 #[test]
 fn a_killed_main_costs_seconds_and_no_write() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/memgraph/main-killed.json");
-    let scenario = load(&path).expect("it is valid").scenario;
+    let path =
+        files("memgraph").into_iter().find(|path| path.ends_with("main-killed.json")).expect("it is shipped");
+    let scenario = scenario(&path);
     let outcome = run(&scenario, 1, &Detail::default());
     let measured = measure(&scenario, &outcome.records);
-    println!("{measured:#?}");
     assert_eq!(measured.rpo.writes, Some(0));
     assert!(measured.rto.outage);
     assert_eq!(measured.truth_agrees, Some(true));
     assert_eq!(outcome.trace, run(&scenario, 1, &Detail::default()).trace, "one seed, one trace");
+}
+
+#[test]
+fn every_scenario_holds_on_its_first_seed() {
+    let files = files("memgraph");
+    assert!(files.len() >= 24, "{} scenarios", files.len());
+    for path in files {
+        let scenario = scenario(&path);
+        let measured = &runs(&scenario, 1)[0];
+        let broken = failures(&scenario, measured);
+        assert!(broken.is_empty(), "{}: {broken:?}", path.display());
+    }
+}
+
+#[test]
+fn every_museum_entry_is_caught_and_its_remedy_is_clean() {
+    let files = files("museum/memgraph");
+    assert!(files.len() >= 25, "{} entries", files.len());
+    for path in files {
+        let scenario = scenario(&path);
+        let ill = runs(&scenario, 8);
+        for text in &scenario.caught_by {
+            assert!(holds(text, &ill), "{}: not caught by `{text}`", path.display());
+        }
+        let cured = scenario.remedied().expect("its remedy is valid");
+        let well = cured.as_ref().map(|cured| runs(cured, 8));
+        // A hazard without a cure states what is lost.
+        for text in &scenario.expect {
+            assert!(holds(text, well.as_ref().unwrap_or(&ill)), "{}: `{text}` does not hold", path.display());
+        }
+        if let Some(well) = &well {
+            let clean = scenario.caught_by.iter().any(|text| !holds(text, well));
+            assert!(clean, "{}: the remedy does not cure it", path.display());
+        }
+    }
 }

@@ -376,6 +376,8 @@ pub struct Client {
     open: BTreeMap<RequestId, Pending>,
     /// Pause before another server is tried when nobody leads.
     retry_after: Duration,
+    /// The pause has begun.
+    retrying: bool,
 }
 
 #[derive(Debug)]
@@ -405,6 +407,7 @@ impl Client {
             sessions: BTreeMap::new(),
             open: BTreeMap::new(),
             retry_after: Duration::from_millis(50),
+            retrying: false,
         }
     }
 
@@ -432,7 +435,11 @@ impl Client {
         if let Some(pending) = self.open.get_mut(&request) {
             pending.sent = None;
             pending.paused = true;
-            cx.set_timer(Timer::Retry, self.retry_after);
+            // Setting it again would move it: under load it would never come.
+            if !self.retrying {
+                self.retrying = true;
+                cx.set_timer(Timer::Retry, self.retry_after);
+            }
         }
     }
 
@@ -548,6 +555,7 @@ impl Node<Service> for Client {
     fn on_timer(&mut self, cx: &mut Cx<'_, Service>, timer: Timer) {
         match timer {
             Timer::Retry => {
+                self.retrying = false;
                 let paused = self.open.iter().filter(|(_, pending)| pending.paused);
                 let paused: Vec<RequestId> = paused.map(|(request, _)| *request).collect();
                 for request in paused {
@@ -562,9 +570,12 @@ impl Node<Service> for Client {
                     Some(_) => Outcome::Fail(Failure::Timeout),
                     None => Outcome::Fail(Failure::Unreachable),
                 };
-                let silent = pending.sent.or(pending.only).unwrap_or(self.servers[self.guess].1);
+                // One that never left says nothing about a server, unless it waited for the dial.
+                let waited = (!pending.paused).then_some(self.servers[self.guess].1);
+                let silent = pending.sent.or(pending.only).or(waited);
                 self.finish(cx, request, outcome, None);
                 // A server that does not answer may be cut off, or lead no more without knowing: ask another one.
+                let Some(silent) = silent else { return };
                 self.suspect(silent);
                 if let Some(session) = self.sessions.get(&silent)
                     && !session.up
