@@ -157,3 +157,38 @@ fn a_missing_file_is_named() {
     let missing = import::open(std::path::Path::new("no/such/file"), &Options::default());
     assert!(missing.expect_err("missing").to_string().starts_with("no/such/file: "));
 }
+
+#[test]
+fn damaged_files_are_errors_or_histories_and_never_a_panic() {
+    use firedrill_checkers::bench::rng::Rng;
+    let whole: [&[u8]; 4] = [
+        b"{:process 0, :type :invoke, :f :cas, :value [1 2], :time 5}\n{:process 0, :type :fail, :f :cas, :value [1 2]}\n\
+          {:process 1, :type :invoke, :f :read, :value [7 nil]}\n{:process 1, :type :ok, :f :read, :value [7 3]}\n",
+        b"{\"process\":0,\"type\":\"invoke\",\"f\":\"append\",\"value\":-1}\n{\"process\":0,\"type\":\"ok\",\"f\":\"append\"}\n\
+          {\"process\":1,\"type\":\"invoke\",\"f\":\"read\"}\n{\"process\":1,\"type\":\"ok\",\"f\":\"read\",\"value\":[-1,\"x\\\\\"]}\n",
+        b"INFO  jepsen.util - 4\t:invoke\t:write\t3\nINFO  jepsen.util - 4\t:info\t:write\t:timed-out\n\
+          INFO  jepsen.util - 1\t:invoke\t:read\tnil\nINFO  jepsen.util - 1\t:ok\t:read\t3\n",
+        b"{:process 3, :type :invoke, :f :put, :key \"0\", :value \"ab\"}\n{:process 3, :type :ok, :f :put, :key \"0\", :value \"ab\"}\n\
+          {:process 2, :type :invoke, :f :get, :key \"0\", :value nil}\n{:process 2, :type :ok, :f :get, :key \"0\", :value \"ab\"}\n",
+    ];
+    let mut rng = Rng::new(40);
+    let mut read = 0;
+    for round in 0..20_000 {
+        let mut text = whole[round % whole.len()].to_vec();
+        for _ in 0..=rng.below(3) {
+            let at = rng.below(text.len() as u64) as usize;
+            match rng.below(4) {
+                0 => text[at] = b" {}[]():\"\\,;#-0nil\n\xFF"[rng.below(20) as usize],
+                1 => text.truncate(at.max(1)),
+                2 if text.len() > 1 => _ = text.remove(at),
+                _ => text.insert(at, b"{}[]\":-9"[rng.below(8) as usize]),
+            }
+        }
+        if let Ok(history) = import::parse("h", text, &Options::default()) {
+            read += 1;
+            let report = linear::check_imported(&history, &linear::Options::default());
+            assert!(!report.to_human().is_empty() && !report.to_html("h").is_empty());
+        }
+    }
+    assert!(read > 1_000, "some damage is harmless: {read}");
+}
