@@ -21,6 +21,7 @@ mod from_records;
 pub mod levels;
 pub mod model;
 mod negative;
+pub mod online;
 pub mod picture;
 mod report;
 mod screen;
