@@ -7,11 +7,12 @@ use firedrill_checkers::record::{Life, NodeClass, NodeIndex, SimTime};
 use firedrill_protocols::contract::{
     Inspection, Ipv4Addr, Node, Observation, Op, Outcome, RequestId, Shard, SocketAddrV4, System,
 };
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Index into [`Layout::hosts`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HostIndex(pub u16);
 
 /// The machines and processes of a run, before anything has happened.
@@ -79,7 +80,7 @@ impl<S: System> Layout<S> {
 }
 
 /// What a name means where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Resolution {
     /// This machine.
     Ip(Ipv4Addr),
@@ -118,14 +119,14 @@ impl Names {
 }
 
 /// One injected fault of a run: everything it did is undone under this number, and its effects are counted by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FaultId(pub u32);
 
 /// A directed pair of hosts.
 pub type Pair = (HostIndex, HostIndex);
 
 /// The primitive things a fault does to a world. Every scenario fault is a list of these.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Action {
     /// SIGKILL: the process ends, its host closes its sockets, what it wrote survives.
     Kill(NodeIndex),
@@ -169,7 +170,7 @@ pub enum Action {
 }
 
 /// What becomes of a process's data while it is down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Data {
     /// It finds what survived.
     Kept,
@@ -179,7 +180,7 @@ pub enum Data {
 
 /// How a link gets worse. Fields of several faults on one link combine: delays add, the smallest bandwidth counts,
 /// chances of loss and doubling combine as independent events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Degradation {
     /// Added to every message, one way.
     pub delay: Duration,
@@ -196,7 +197,7 @@ pub struct Degradation {
 }
 
 /// How clocks go wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClockFault {
     /// The wall clock jumps by this many microseconds, and back at the heal.
     Jump(i64),
@@ -205,7 +206,7 @@ pub enum ClockFault {
 }
 
 /// How a disk goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DiskFault {
     /// Every sync takes this much longer.
     Slow(Duration),

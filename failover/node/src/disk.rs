@@ -110,7 +110,7 @@ impl<S: System, D: Storage> Disk<S, D> {
             if end < bytes.len() as u64 {
                 self.storage.truncate(&name, end);
             }
-            files.insert(known_name(&name), records);
+            files.insert(constant(&name), records);
             self.ends.insert(name, ends);
         }
         Ok(DiskImage::new(files))
@@ -153,9 +153,9 @@ fn encode<S: System>(record: &S::Record) -> Vec<u8> {
     bytes
 }
 
-/// File names are constants of the failover code; those found on a disk are turned into constants once each. They are
-/// as few as the code has file names.
-fn known_name(name: &str) -> &'static str {
+/// A name as a constant: file names and the like are constants of the failover code; those that come from outside are
+/// turned into constants once each. They are as few as the code has names.
+pub fn constant(name: &str) -> &'static str {
     static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = names.get(name) {

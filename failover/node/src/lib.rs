@@ -4,5 +4,7 @@
 
 pub mod disk;
 pub mod driver;
+pub mod faulty_disk;
 pub mod memory_disk;
+pub mod process;
 pub mod resp;

@@ -307,6 +307,30 @@ fn both_sides_understand_each_other_however_the_bytes_are_cut() {
 }
 
 #[test]
+fn a_client_that_asked_for_version_three_understands_it() {
+    let (mut client, mut server) = (client(), server());
+    let hello = Reply::Hello(Server { protocol: 3, mode: Mode::Standalone, replica: true, connection: 7 });
+    let (command, mut bytes) = (Command::Hello(Some(3)), server.say(hello.clone()));
+    client.say(command);
+    assert!(bytes.starts_with("%7\r\n"));
+    let mut replies = vec![Message::Reply(hello)];
+    for (command, reply) in exchanges() {
+        client.say(command);
+        bytes += &server.say(reply.clone());
+        replies.push(reply.into());
+    }
+    bytes += ">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n";
+    let heard: Vec<Message> =
+        bytes.as_bytes().chunks(5).flat_map(|part| client.hear(part).expect("well-formed")).collect();
+    assert_eq!(heard, replies);
+    assert!(
+        server.hear("%1\r\n$1\r\na\r\n$1\r\nb\r\n").is_ok_and(|heard| heard.len() == 5),
+        "typed, not RESP3"
+    );
+    assert!(server.hear("*1\r\n%1\r\n").is_err(), "commands are arrays of strings");
+}
+
+#[test]
 fn subscribers_hear_pushes_between_replies() {
     let greeting = Greeting {
         addr: addr(26379),
@@ -452,6 +476,8 @@ fn seeds() -> Vec<(Side, Vec<u8>)> {
     for (command, reply) in exchanges() {
         let (mut client, mut server) = (client(), server());
         seeds.push((Side::Accepted, client.say(command).into_bytes()));
+        seeds.push((Side::Dialled, server.say(reply.clone()).into_bytes()));
+        server.say(Reply::Hello(Server { protocol: 3, mode: Mode::Sentinel, replica: false, connection: 1 }));
         seeds.push((Side::Dialled, server.say(reply).into_bytes()));
     }
     let mut snapshot = BytesMut::new();

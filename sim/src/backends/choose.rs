@@ -12,6 +12,8 @@ pub enum Backend {
     Kernel,
     /// The production driver over turmoil's simulated TCP.
     Turmoil,
+    /// Real processes on loopback sockets, in real time.
+    Tcp,
 }
 
 impl Backend {
@@ -20,6 +22,7 @@ impl Backend {
         match self {
             Backend::Kernel => "kernel",
             Backend::Turmoil => "turmoil",
+            Backend::Tcp => "tcp",
         }
     }
 
@@ -37,17 +40,26 @@ impl Backend {
         }
         match self {
             Backend::Kernel => Ok(()),
-            Backend::Turmoil if scenario.system.visit(HasWire) => Ok(()),
-            Backend::Turmoil => Err(format!("the system `{}` has no wire form yet", scenario.system.name())),
+            Backend::Turmoil | Backend::Tcp if scenario.system.visit(HasWire) => Ok(()),
+            Backend::Turmoil | Backend::Tcp => Err(format!("the system `{}` has no wire form yet", scenario.system.name())),
         }
     }
 
     /// Run one seed here. Only for scenarios that are supported.
+    ///
+    /// # Panics
+    /// Real processes cannot be started.
     pub fn run(self, scenario: &Scenario, seed: u64, detail: &Detail) -> Outcome {
         match self {
             Backend::Kernel => crate::run::run(scenario, seed, detail),
             Backend::Turmoil => {
                 super::turmoil::run(scenario, seed, detail).expect("the caller asked whether it is supported")
+            }
+            Backend::Tcp => {
+                let program = std::env::current_exe().expect("a running program has a file");
+                super::tcp::run(scenario, seed, detail, &program)
+                    .unwrap_or_else(|error| panic!("real processes cannot run: {error}"))
+                    .expect("the caller asked whether it is supported")
             }
         }
     }

@@ -8,6 +8,7 @@ mod doctor;
 mod exit;
 mod list;
 mod museum;
+mod node;
 mod replay;
 mod report;
 mod run;
@@ -67,6 +68,8 @@ enum Command {
     Calibrate(calibrate::Args),
     /// Measure speed.
     Bench(bench::Args),
+    /// Be a node: a data node or a sentinel on real sockets.
+    Node(node::Args),
     /// Print completions for a shell.
     Completions(completions::Args),
 }
@@ -89,6 +92,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Museum(args) => museum::main(&cli, args),
         Command::Calibrate(args) => calibrate::main(&cli, args),
         Command::Bench(args) => bench::main(&cli, args),
+        Command::Node(args) => node::main(args),
         Command::Completions(args) => completions::main(args),
     };
     let code = match result {

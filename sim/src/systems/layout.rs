@@ -3,6 +3,7 @@
 use crate::world::{Host, HostIndex, Layout, Names, Process};
 use firedrill_checkers::record::{NodeClass, SimTime};
 use firedrill_protocols::contract::{Ipv4Addr, Node, Shard, SocketAddrV4, System};
+use std::cell::Cell;
 
 /// A client that the harness wants, to be made from the system's client role.
 #[derive(Clone, Debug)]
@@ -18,6 +19,16 @@ impl Client {
     pub fn new(name: &str, class: NodeClass) -> Self {
         Client { name: name.to_owned(), class }
     }
+}
+
+thread_local! {
+    static NETWORK: Cell<[u8; 2]> = const { Cell::new([10, 1]) };
+}
+
+/// Give the machines of layouts that this thread builds addresses in another network than 10.1.0.0/16: real
+/// processes need addresses that this machine has, as all of 127.0.0.0/8.
+pub fn set_network(network: [u8; 2]) {
+    NETWORK.set(network);
 }
 
 /// Builds a [`Layout`]: hosts get addresses in order, processes are placed on hosts.
@@ -45,13 +56,12 @@ impl<S: System> Builder<S> {
     /// A machine in zone `zone` of region `region`.
     pub fn host(&mut self, name: &str, zone: &str, region: &str) -> HostIndex {
         let at = self.layout.hosts.len() as u16;
-        let ip = Ipv4Addr::new(10, 0, (at >> 8) as u8, (at & 0xff) as u8);
+        let [a, b] = NETWORK.get();
         self.layout.hosts.push(Host {
             name: name.to_owned(),
             zone: zone.to_owned(),
             region: region.to_owned(),
-            // 10.0.0.0 is a network, not a machine: machines count from 10.1.0.0.
-            ip: Ipv4Addr::new(ip.octets()[0], 1, ip.octets()[2], ip.octets()[3]),
+            ip: Ipv4Addr::new(a, b, (at >> 8) as u8, (at & 0xff) as u8),
         });
         HostIndex(at)
     }

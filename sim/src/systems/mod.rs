@@ -8,7 +8,7 @@ mod memgraph;
 mod raft;
 mod sentinel;
 
-pub use layout::{Builder, Client};
+pub use layout::{Builder, Client, set_network};
 
 use crate::scenario::{Scenario, Span};
 use crate::view::View;

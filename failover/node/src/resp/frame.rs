@@ -1,4 +1,5 @@
-//! Bytes into RESP2 frames, within bounds.
+//! Bytes into frames, within bounds. The types of RESP3 are brought down to those of RESP2: a map is an array of names
+//! and values, a set or push an array, a double or large number its text.
 //!
 //! The crate `redis-protocol` reads frames, but recurses once for each nested array, reads an unfinished frame again
 //! from its start, and has no limits. So [`Scanner`] walks the bytes first: without recursion, each byte once however
@@ -7,6 +8,7 @@
 use crate::driver::BadInput;
 use bytes::{Bytes, BytesMut};
 pub use redis_protocol::resp2::types::BytesFrame as Frame;
+use redis_protocol::resp3::types::BytesFrame as Frame3;
 
 /// Longest string: real data are far below; Redis's own bound is 512 MiB.
 pub const STRING_MAX: usize = 64 << 20;
@@ -30,21 +32,29 @@ pub struct Scanner {
     /// Elements still missing in each open array, outermost first.
     open: Vec<usize>,
     elements: usize,
+    /// Types of RESP3 are welcome.
+    resp3: bool,
+    /// Some were seen in this frame.
+    seen_resp3: bool,
 }
 
 impl Scanner {
+    /// For RESP2, or for both versions.
+    pub fn new(resp3: bool) -> Scanner {
+        Scanner { resp3, ..Scanner::default() }
+    }
+
     /// Take one frame off `input` once it is whole.
     ///
     /// # Errors
     /// It is not RESP2, or beyond the bounds.
     pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<(Frame, Bytes)>, BadInput> {
         let Some(length) = self.scan(input)? else { return Ok(None) };
-        *self = Scanner::default();
+        let seen_resp3 = self.seen_resp3;
+        *self = Scanner::new(self.resp3);
         let bytes = input.split_to(length).freeze();
-        match redis_protocol::resp2::decode::decode_bytes(&bytes) {
-            Ok(Some((frame, consumed))) if consumed == length => Ok(Some((frame, bytes))),
-            _ => Err(BadInput("not a RESP frame")),
-        }
+        let frame = if seen_resp3 { read_resp3(&bytes) } else { read_resp2(&bytes) };
+        frame.map(|frame| Some((frame, bytes))).ok_or(BadInput("not a RESP frame"))
     }
 
     /// Length of the first frame, once it is whole.
@@ -99,19 +109,23 @@ impl Scanner {
     fn element(&mut self, input: &[u8]) -> Result<Element, BadInput> {
         let Some(&kind) = input.get(self.at) else { return Ok(Element::Unfinished) };
         if !b"+-:$*".contains(&kind) {
-            return Err(BadInput("unknown type of element"));
+            if !self.resp3 || !b"_#,(=!%~>".contains(&kind) {
+                return Err(BadInput("unknown type of element"));
+            }
+            self.seen_resp3 = true;
         }
         let Some(line_end) = self.line_end(input)? else { return Ok(Element::Unfinished) };
         let line = &input[self.at + 1..line_end - 2];
         match kind {
-            b'+' | b'-' => Ok(Element::Whole(line_end)),
+            b'+' | b'-' | b'_' | b'#' | b',' | b'(' => Ok(Element::Whole(line_end)),
             b':' => number(line).map(|_| Element::Whole(line_end)),
-            b'$' => match length(line, STRING_MAX)? {
+            b'$' | b'=' | b'!' => match length(line, STRING_MAX)? {
                 None => Ok(Element::Whole(line_end)),
                 Some(length) => string(input, line_end + length),
             },
             _ => match length(line, ELEMENTS_MAX)? {
                 None | Some(0) => Ok(Element::Whole(line_end)),
+                Some(pairs) if kind == b'%' => Ok(Element::Array(line_end, 2 * pairs)),
                 Some(length) => Ok(Element::Array(line_end, length)),
             },
         }
@@ -134,6 +148,41 @@ impl Scanner {
                 Ok(None)
             }
         }
+    }
+}
+
+fn read_resp2(bytes: &Bytes) -> Option<Frame> {
+    match redis_protocol::resp2::decode::decode_bytes(bytes) {
+        Ok(Some((frame, consumed))) if consumed == bytes.len() => Some(frame),
+        _ => None,
+    }
+}
+
+fn read_resp3(bytes: &Bytes) -> Option<Frame> {
+    match redis_protocol::resp3::decode::complete::decode_bytes(bytes) {
+        Ok(Some((frame, consumed))) if consumed == bytes.len() => Some(as_resp2(frame)),
+        _ => None,
+    }
+}
+
+fn as_resp2(frame: Frame3) -> Frame {
+    let array = |elements: Vec<Frame3>| Frame::Array(elements.into_iter().map(as_resp2).collect());
+    match frame {
+        Frame3::SimpleString { data, .. } => Frame::SimpleString(data),
+        Frame3::SimpleError { data, .. } => Frame::Error(data),
+        Frame3::BlobError { data, .. } => Frame::Error(String::from_utf8_lossy(&data).as_ref().into()),
+        Frame3::BlobString { data, .. }
+        | Frame3::VerbatimString { data, .. }
+        | Frame3::BigNumber { data, .. } => Frame::BulkString(data),
+        Frame3::Number { data, .. } => Frame::Integer(data),
+        Frame3::Boolean { data, .. } => Frame::Integer(i64::from(data)),
+        Frame3::Double { data, .. } => Frame::BulkString(data.to_string().into()),
+        Frame3::Array { data, .. } | Frame3::Push { data, .. } => array(data),
+        Frame3::Set { data, .. } => Frame::Array(data.into_iter().map(as_resp2).collect()),
+        Frame3::Map { data, .. } => Frame::Array(
+            data.into_iter().flat_map(|(name, value)| [as_resp2(name), as_resp2(value)]).collect(),
+        ),
+        Frame3::Null | Frame3::Hello { .. } | Frame3::ChunkedString(_) => Frame::Null,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`Resp`] is one connection. The side that was dialled reads commands (arrays of strings, or inline as people type
 //! them) and writes replies in RESP2 or, after HELLO 3, in RESP3. The side that dials remembers its unanswered
-//! commands, as the meaning of a reply depends on them; it always speaks RESP2. After PSYNC a connection carries a
+//! commands, as the meaning of a reply depends on them, and reads both versions. After PSYNC a connection carries a
 //! snapshot ([`rdb`]) and then the replication stream.
 //!
 //! Sources: the RESP2 and RESP3 specifications of the Redis documentation; the replication handshake and the texts of
@@ -64,7 +64,7 @@ impl Resp {
     pub fn new(side: Side) -> Self {
         Resp {
             side,
-            scanner: Scanner::default(),
+            scanner: Scanner::new(side == Side::Dialled),
             searched: 0,
             protocol: Protocol::default(),
             subscriptions: 0,
@@ -181,11 +181,17 @@ impl Resp {
             input.advance(1);
             return Ok(Some(Message::Snapshot(Snapshot::KeepAlive)));
         }
-        let is_array = input.first() == Some(&b'*');
-        let Some((frame, _)) = self.scanner.next(input)? else { return Ok(None) };
-        if let Some(push) = reply::push(&frame) {
-            return Ok(Some(Message::Push(push)));
-        }
+        let (frame, first) = loop {
+            let first = input.first().copied();
+            let Some((frame, _)) = self.scanner.next(input)? else { return Ok(None) };
+            match reply::push(&frame) {
+                Some(push) => return Ok(Some(Message::Push(push))),
+                // Pushes that we did not ask for mean nothing to us.
+                None if first == Some(b'>') => {}
+                None => break (frame, first),
+            }
+        };
+        let is_array = first == Some(b'*');
         let expected = self.unanswered.pop_front().ok_or(BadInput("a reply that nobody asked for"))?;
         let reply = reply::reply(&frame, is_array, expected);
         match reply {

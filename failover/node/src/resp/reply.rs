@@ -8,7 +8,7 @@ use firedrill_protocols::redis::info::{
     AttachedReplica, Flavour, Follows, Info, Link, LinkState, RoleReport,
 };
 use firedrill_protocols::redis::instances::{Detail, Flags, InstanceReport};
-use firedrill_protocols::redis::message::{Channel, Command, Error, Push, Reply};
+use firedrill_protocols::redis::message::{Channel, Command, Error, Mode, Push, Reply, Server};
 use firedrill_protocols::redis::values::{Addr, Datum, Hex, Offset, ReplId, RunId};
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -27,6 +27,10 @@ pub enum Expected {
     Info,
     /// ROLE.
     Role,
+    /// HELLO.
+    Hello,
+    /// EXEC, whose null is that of an array in both versions.
+    Exec,
     /// An address.
     Address,
     /// A vote.
@@ -57,6 +61,8 @@ pub fn expected(command: &Command) -> Option<Expected> {
         Command::Data(_) => Expected::Data,
         Command::Info => Expected::Info,
         Command::Role => Expected::Role,
+        Command::Hello(_) => Expected::Hello,
+        Command::Exec => Expected::Exec,
         Command::Psync { .. } => Expected::Psync,
         Command::Sentinel(command) => sentinel_expected(command),
         // Answered by pushes, one for each channel.
@@ -109,6 +115,8 @@ fn special(frame: &Frame, expected: Expected) -> Option<Reply> {
             let Frame::BulkString(text) = frame else { return None };
             info(std::str::from_utf8(text).ok()?).map(|info| Reply::Info(Box::new(info)))
         }
+        Expected::Hello => hello(frame).map(Reply::Hello),
+        Expected::Exec => matches!(frame, Frame::Null).then_some(Reply::NilArray),
         Expected::Role => role(frame).map(|role| Reply::Role(Box::new(role))),
         Expected::Address => match frame {
             Frame::Array(words) => match &words[..] {
@@ -263,6 +271,27 @@ fn info(text: &str) -> Option<Info> {
         offset: Offset(fields.get("master_repl_offset").unwrap_or(0)),
         second_offset: fields.get::<u64>("second_repl_offset").map(Offset),
         failover: fields.text("master_failover_state").is_some_and(|state| state != "no-failover"),
+    })
+}
+
+fn hello(frame: &Frame) -> Option<Server> {
+    let Frame::Array(words) = frame else { return None };
+    let value =
+        |name: &[u8]| words.chunks_exact(2).find(|pair| text_of(&pair[0]) == Some(name)).map(|pair| &pair[1]);
+    let number = |name: &[u8]| match value(name) {
+        Some(Frame::Integer(number)) => u64::try_from(*number).ok(),
+        _ => None,
+    };
+    Some(Server {
+        protocol: u8::try_from(number(b"proto")?).ok()?,
+        mode: match text_of(value(b"mode")?)? {
+            b"standalone" => Mode::Standalone,
+            b"sentinel" => Mode::Sentinel,
+            b"cluster" => Mode::Cluster,
+            _ => return None,
+        },
+        replica: text_of(value(b"role")?)? != b"master",
+        connection: number(b"id")?,
     })
 }
 

@@ -143,7 +143,7 @@ pub enum Effect<S: System> {
 }
 
 /// What an orchestrator (Kubernetes, systemd) can do to a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Orchestration {
     /// Ask it to end.
     Terminate,

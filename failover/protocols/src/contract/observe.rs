@@ -5,7 +5,7 @@ use alloc::string::String;
 use core::net::SocketAddrV4;
 
 /// A part of the data with a primary of its own; 0 where the system has one part.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Shard(pub u16);
 
 /// A fact.
@@ -36,7 +36,7 @@ pub enum Observation {
 }
 
 /// Role of a node for one shard, or within its group of arbiters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Role {
     /// Accepts writes, or would if nothing else forbade it.
     Primary,
@@ -55,7 +55,7 @@ pub enum Role {
 }
 
 /// The steps of a failover, in their usual order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Mark {
     /// One node doubts the primary.
     Suspected,

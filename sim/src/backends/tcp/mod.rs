@@ -1,0 +1,697 @@
+//! The world of real processes: every node but the clients is a `firedrill node` of its own on loopback addresses,
+//! killed by SIGKILL, stopped by SIGSTOP, cut off by the gate of its own driver. Clients run here, in the world's
+//! process, under the same driver. Nothing is simulated but the faults of links, clocks and disks.
+//!
+//! Time is CLOCK_MONOTONIC; runs are not deterministic. Children die with this process: by a death signal, and because
+//! their input ends.
+
+mod part;
+mod process;
+mod wire;
+
+pub use process::main as process_main;
+
+use crate::kernel::Settings;
+use crate::kernel::process::PURPOSE_PROTOCOL;
+use crate::run::{Detail, Outcome, Setup, drive, kernel_settings};
+use crate::scenario::Scenario;
+use crate::systems::{SystemUnderTest, Visit, clients_of, set_network};
+use crate::trace::TraceHash;
+use crate::world::{Action, Data, FaultId, Happening, HostIndex, Layout, World};
+use firedrill_checkers::record::{Life, NodeIndex, SimTime};
+use firedrill_node::disk::{Disk, Folder};
+use firedrill_node::driver::{self, Driver, Handle, Limits, Reports, TokioNet, Wire};
+use firedrill_node::memory_disk::MemoryDisk;
+use firedrill_protocols::contract::{
+    Inspection, Observation, Op, Orchestration, RequestId, Shard, SocketAddrV4, System, stream,
+};
+use part::Part;
+use rustix::process::{Pid, Signal, kill_process};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, LocalSet};
+use wire::{Charge, Line, Order, monotonic};
+
+/// Run one seed of a scenario with real processes of `program`; `None` if its system has no wire form.
+///
+/// # Errors
+/// A process cannot be started, or does not become ready.
+pub fn run(scenario: &Scenario, seed: u64, detail: &Detail, program: &Path) -> io::Result<Option<Outcome>> {
+    struct Go<'a>(&'a Scenario, u64, &'a Detail, &'a Path);
+    impl Visit for Go<'_> {
+        type Out = io::Result<Option<Outcome>>;
+        fn visit<T: SystemUnderTest>(self, system: &T) -> Self::Out {
+            let Go(scenario, seed, detail, program) = self;
+            let Some(wire) = system.wire() else { return Ok(None) };
+            let network = free_network();
+            set_network(network);
+            let layout = system.layout(&clients_of(scenario));
+            let setup = Setup::new(scenario, system, &layout);
+            let settings = kernel_settings(scenario, &layout, seed, detail);
+            let charge = Charge {
+                scenario: scenario.clone(),
+                node: 0,
+                seed,
+                incarnation: 0,
+                data: PathBuf::new(),
+                network,
+                notes: detail.notes,
+                faults: Vec::new(),
+                lost: Vec::new(),
+            };
+            let mut world = Tcp::new(layout, &settings, wire, charge, program)?;
+            let mut records = drive(scenario, setup, &mut world, seed);
+            records.truth = None;
+            Ok(Some(Outcome { records, trace: TraceHash::default(), events: Vec::new() }))
+        }
+    }
+    let outcome = scenario.system.visit(Go(scenario, seed, detail, program));
+    set_network([10, 1]);
+    outcome
+}
+
+/// A network of loopback addresses that no other run of this process has; runs of other processes differ by theirs.
+fn free_network() -> [u8; 2] {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let run = NEXT.fetch_add(1, Ordering::Relaxed);
+    [127, 1 + (std::process::id() as u8).wrapping_mul(31).wrapping_add(run) % 250]
+}
+
+/// What comes from outside the world's own thread.
+enum News {
+    Line(u16, u32, Line),
+    /// The output of a child has ended.
+    Ended(u16, u32),
+}
+
+struct Process<S: System> {
+    host: HostIndex,
+    make: crate::world::Factory<S>,
+    /// It runs in a child; clients do not.
+    real: bool,
+    address: SocketAddrV4,
+    starts_at: SimTime,
+    incarnation: u32,
+    child: Option<Running>,
+    client: Option<(Handle<S>, JoinHandle<()>)>,
+    paused_by: Vec<FaultId>,
+    hold_next: Option<FaultId>,
+    holds: bool,
+    messages: u64,
+}
+
+struct Running {
+    child: Child,
+    orders: ChildStdin,
+}
+
+/// What clients tell.
+type Told = Rc<RefCell<Vec<(u64, Happening)>>>;
+
+struct Voice {
+    node: NodeIndex,
+    told: Told,
+}
+
+impl<S: System> Reports<S> for Voice {
+    fn complete(
+        &mut self,
+        request: RequestId,
+        outcome: firedrill_protocols::contract::Outcome,
+        by: Option<SocketAddrV4>,
+    ) {
+        let happening = Happening::Completed { node: self.node, request, outcome, by };
+        self.told.borrow_mut().push((monotonic(), happening));
+    }
+
+    fn observe(&mut self, shard: Shard, fact: Observation) {
+        let happening = Happening::Observed { node: self.node, shard, fact };
+        self.told.borrow_mut().push((monotonic(), happening));
+    }
+}
+
+/// The world.
+pub struct Tcp<S: System> {
+    runtime: tokio::runtime::Runtime,
+    tasks: LocalSet,
+    /// CLOCK_MONOTONIC at the beginning.
+    began: u64,
+    now: u64,
+    alarms: BTreeMap<(u64, u64), u64>,
+    alarms_set: u64,
+    pending: Vec<(u64, Happening)>,
+    told: Told,
+    news: mpsc::UnboundedReceiver<News>,
+    sender: mpsc::UnboundedSender<News>,
+    processes: Vec<Process<S>>,
+    parts: Vec<Part>,
+    names: BTreeMap<SocketAddrV4, u16>,
+    wire: Rc<dyn Wire<S>>,
+    charge: Charge,
+    program: PathBuf,
+    folder: PathBuf,
+    faults: Vec<(FaultId, Action)>,
+    lost: Vec<HostIndex>,
+    suspended: Vec<(FaultId, HostIndex, u64)>,
+    /// Effects that children told, by fault and process; a process that ended keeps its last word.
+    effects: BTreeMap<(FaultId, u16, u32), u64>,
+    own_effects: BTreeMap<FaultId, u64>,
+    thawed: Vec<(FaultId, u16)>,
+}
+
+impl<S: System> Tcp<S> {
+    fn new(
+        layout: Layout<S>,
+        settings: &Settings,
+        wire: Rc<dyn Wire<S>>,
+        charge: Charge,
+        program: &Path,
+    ) -> io::Result<Self> {
+        let hosts = (0..layout.hosts.len() as u16).map(HostIndex);
+        let parts = hosts.map(|host| Part::new(&layout, settings, host, None)).collect();
+        let mut names = BTreeMap::new();
+        for (at, process) in layout.processes.iter().enumerate() {
+            let ip = layout.hosts[usize::from(process.host.0)].ip;
+            for (port, _) in &process.listens {
+                names.insert(SocketAddrV4::new(ip, *port), at as u16);
+            }
+        }
+        let addresses: Vec<SocketAddrV4> =
+            (0..layout.processes.len() as u16).map(|at| layout.address(NodeIndex(at))).collect();
+        let processes = layout.processes.into_iter().zip(addresses).map(|(process, address)| Process {
+            host: process.host,
+            make: process.make,
+            real: !process.listens.is_empty(),
+            address,
+            starts_at: process.starts_at,
+            incarnation: 0,
+            child: None,
+            client: None,
+            paused_by: Vec::new(),
+            hold_next: None,
+            holds: false,
+            messages: 0,
+        });
+        let [a, b] = charge.network;
+        let folder = std::env::temp_dir().join(format!("firedrill-{}-{a}.{b}", std::process::id()));
+        let (sender, news) = mpsc::unbounded_channel();
+        let mut world = Tcp {
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+            tasks: LocalSet::new(),
+            began: monotonic(),
+            now: 0,
+            alarms: BTreeMap::new(),
+            alarms_set: 0,
+            pending: Vec::new(),
+            told: Told::default(),
+            news,
+            sender,
+            processes: processes.collect(),
+            parts,
+            names,
+            wire,
+            charge,
+            program: program.to_owned(),
+            folder,
+            faults: Vec::new(),
+            lost: Vec::new(),
+            suspended: Vec::new(),
+            effects: BTreeMap::new(),
+            own_effects: BTreeMap::new(),
+            thawed: Vec::new(),
+        };
+        world.begin()?;
+        Ok(world)
+    }
+
+    /// Start everything that runs from the start; time begins when all are ready.
+    fn begin(&mut self) -> io::Result<()> {
+        let first: Vec<u16> = (0..self.processes.len() as u16)
+            .filter(|node| self.processes[usize::from(*node)].starts_at.0 == 0)
+            .collect();
+        for node in &first {
+            self.spawn(*node)?;
+        }
+        let mut waiting = first.iter().filter(|node| self.processes[usize::from(**node)].real).count();
+        while waiting > 0 {
+            let news = self.runtime.block_on(async {
+                tokio::time::timeout(Duration::from_secs(20), self.news.recv()).await
+            });
+            match news {
+                Ok(Some(News::Line(_, _, Line::Ready))) => waiting -= 1,
+                Ok(Some(News::Ended(node, _))) => {
+                    return Err(io::Error::other(format!("process {node} ended before it was ready")));
+                }
+                Ok(_) => {}
+                Err(_) => return Err(io::Error::other("the processes did not become ready within 20 s")),
+            }
+        }
+        self.began = monotonic();
+        for node in first {
+            self.order(node, &Order::Go);
+            self.life(node, Life::Up);
+        }
+        for node in 0..self.processes.len() as u16 {
+            let starts_at = self.processes[usize::from(node)].starts_at;
+            if starts_at.0 > 0 {
+                self.alarm(starts_at, LATER_START | u64::from(node));
+            }
+        }
+        Ok(())
+    }
+
+    fn data(&self, node: u16) -> PathBuf {
+        self.folder.join(format!("node-{node}"))
+    }
+
+    /// Bring a process up, if it is down.
+    fn spawn(&mut self, node: u16) -> io::Result<()> {
+        let process = &mut self.processes[usize::from(node)];
+        if process.child.is_some() || process.client.is_some() {
+            return Ok(());
+        }
+        process.incarnation += 1;
+        if process.real { self.spawn_child(node) } else { self.spawn_client(node) }
+    }
+
+    fn spawn_child(&mut self, node: u16) -> io::Result<()> {
+        let incarnation = self.processes[usize::from(node)].incarnation;
+        let data = self.data(node);
+        let mut child = Command::new(&self.program)
+            .args(["node", "--drill"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut orders = child.stdin.take().expect("it is piped");
+        let output = child.stdout.take().expect("it is piped");
+        let charge = Charge {
+            node,
+            incarnation,
+            data,
+            faults: self.faults.clone(),
+            lost: self.lost.clone(),
+            ..self.charge.clone()
+        };
+        writeln!(orders, "{}", serde_json::to_string(&charge).map_err(io::Error::other)?)?;
+        let sender = self.sender.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines() {
+                let Some(line) = line.ok().and_then(|line| serde_json::from_str(&line).ok()) else { break };
+                if sender.send(News::Line(node, incarnation, line)).is_err() {
+                    return;
+                }
+            }
+            let _ = sender.send(News::Ended(node, incarnation));
+        });
+        self.processes[usize::from(node)].child = Some(Running { child, orders });
+        Ok(())
+    }
+
+    fn spawn_client(&mut self, node: u16) -> io::Result<()> {
+        let process = &self.processes[usize::from(node)];
+        let part = &self.parts[usize::from(process.host.0)];
+        let setup = driver::Setup {
+            net: TokioNet,
+            wire: self.wire.clone(),
+            disk: Disk::new(MemoryDisk::default()),
+            clock: part.clock.clone(),
+            gate: part.gate().clone(),
+            random: stream(self.charge.seed, PURPOSE_PROTOCOL, u32::from(node), process.incarnation),
+            source: Some(*process.address.ip()),
+            ports: Vec::new(),
+            datagrams: None,
+            resolver: part.resolver(),
+            reports: Box::new(Voice { node: NodeIndex(node), told: self.told.clone() }),
+            notes: self.charge.notes,
+            limits: Limits::default(),
+        };
+        let (driver, handle) = Driver::new((process.make)(), setup);
+        let task = self.tasks.spawn_local(async move {
+            // A client has no ports and no files: nothing can keep it from running.
+            let _ = driver.run().await;
+        });
+        self.processes[usize::from(node)].client = Some((handle, task));
+        Ok(())
+    }
+
+    fn order(&mut self, node: u16, order: &Order) {
+        let Some(running) = &mut self.processes[usize::from(node)].child else { return };
+        let text = serde_json::to_string(order).expect("orders are JSON");
+        // A process that has just died takes no orders; its end is told by its output.
+        let _ = writeln!(running.orders, "{text}");
+    }
+
+    fn order_all(&mut self, order: &Order) {
+        (0..self.processes.len() as u16).for_each(|node| self.order(node, order));
+    }
+
+    fn is_up(&self, node: u16) -> bool {
+        let process = &self.processes[usize::from(node)];
+        process.child.is_some() || process.client.is_some()
+    }
+
+    fn signal(&self, node: u16, signal: Signal) {
+        let running = self.processes[usize::from(node)].child.as_ref();
+        if let Some(pid) = running.and_then(|running| Pid::from_raw(running.child.id() as i32)) {
+            // It may have ended meanwhile; it is not waited for yet, so the number is still its own.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let at = self.now;
+        let place = self.pending.partition_point(|(other, _)| *other <= at);
+        self.pending.insert(place, (at, happening));
+    }
+
+    fn life(&mut self, node: u16, life: Life) {
+        self.happen(Happening::Life { node: NodeIndex(node), life });
+    }
+
+    fn end(&mut self, node: u16, life: Life) -> bool {
+        if !self.is_up(node) {
+            return false;
+        }
+        let process = &mut self.processes[usize::from(node)];
+        process.paused_by.clear();
+        process.hold_next = None;
+        process.holds = false;
+        if let Some(mut running) = process.child.take() {
+            let _ = running.child.kill();
+            let _ = running.child.wait();
+        }
+        if let Some((_, task)) = process.client.take() {
+            task.abort();
+        }
+        self.life(node, life);
+        true
+    }
+
+    fn start(&mut self, node: u16, data: Data) {
+        if self.is_up(node) {
+            return;
+        }
+        if data == Data::Wiped {
+            let _ = std::fs::remove_dir_all(self.data(node));
+        }
+        let host = self.processes[usize::from(node)].host;
+        if let Some(at) = self.lost.iter().position(|lost| *lost == host) {
+            self.lost.remove(at);
+            self.order_all(&Order::Boot(host));
+            self.parts.iter_mut().for_each(|part| part.boot(host));
+        }
+        if let Err(error) = self.spawn(node) {
+            panic!("a process could not be started: {error}");
+        }
+        self.order(node, &Order::Go);
+        self.life(node, Life::Up);
+    }
+
+    fn lose_host(&mut self, host: HostIndex) -> bool {
+        let was_up = !self.lost.contains(&host);
+        self.order_all(&Order::Act(FaultId(u32::MAX), Action::LoseHost(host)));
+        self.parts.iter_mut().for_each(|part| part.act(FaultId(u32::MAX), &Action::LoseHost(host)));
+        // The others must have closed their gates before the dying sockets speak.
+        std::thread::park_timeout(Duration::from_millis(5));
+        self.lost.push(host);
+        for node in self.nodes_on(host) {
+            self.end(node, Life::HostLost);
+            let _ = Folder::lose_unsynced(&self.data(node));
+        }
+        was_up
+    }
+
+    fn nodes_on(&self, host: HostIndex) -> Vec<u16> {
+        let all = 0..self.processes.len() as u16;
+        all.filter(|node| self.processes[usize::from(*node)].host == host).collect()
+    }
+
+    // ---------------------------------------------------------------------------------------------------- pauses
+
+    fn stop(&mut self, fault: FaultId, node: u16) {
+        if self.processes[usize::from(node)].child.is_none() {
+            return;
+        }
+        self.signal(node, Signal::STOP);
+        self.processes[usize::from(node)].paused_by.push(fault);
+        self.life(node, Life::Paused);
+    }
+
+    fn resume(&mut self, fault: FaultId, node: u16) {
+        let process = &mut self.processes[usize::from(node)];
+        if process.hold_next.take_if(|by| *by == fault).is_some() {
+            self.order(node, &Order::Release);
+        }
+        let process = &mut self.processes[usize::from(node)];
+        let was_stopped = !process.paused_by.is_empty();
+        process.paused_by.retain(|by| *by != fault);
+        if !was_stopped || !process.paused_by.is_empty() || process.child.is_none() {
+            return;
+        }
+        if std::mem::take(&mut process.holds) {
+            self.order(node, &Order::Release);
+        }
+        self.thawed.push((fault, node));
+        self.signal(node, Signal::CONT);
+        self.life(node, Life::Resumed);
+    }
+
+    fn held(&mut self, node: u16) {
+        let process = &mut self.processes[usize::from(node)];
+        let Some(fault) = process.hold_next.take() else { return };
+        process.holds = true;
+        *self.own_effects.entry(fault).or_default() += 1;
+        self.stop(fault, node);
+    }
+
+    fn wake(&mut self, fault: FaultId) {
+        let over: Vec<_> = self.suspended.extract_if(.., |(by, ..)| *by == fault).collect();
+        for (_, host, since) in over {
+            let gap = self.now.saturating_sub(since);
+            for node in self.nodes_on(host) {
+                self.order(node, &Order::Lose(gap));
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------------ news
+
+    fn since_began(&self, at: u64) -> u64 {
+        at.saturating_sub(self.began)
+    }
+
+    fn hear(&mut self, news: News) {
+        let (node, incarnation) = match &news {
+            News::Line(node, incarnation, _) | News::Ended(node, incarnation) => (*node, *incarnation),
+        };
+        let current = self.processes[usize::from(node)].incarnation == incarnation && self.is_up(node);
+        match news {
+            News::Ended(..) if current => {
+                self.now = self.since_began(monotonic());
+                self.end(node, Life::Exited);
+            }
+            News::Line(_, _, Line::Effects { fault, count }) => {
+                self.effects.insert((fault, node, incarnation), count);
+            }
+            News::Line(_, _, Line::Observed { at, shard, fact }) => {
+                let at = self.since_began(at);
+                let node = NodeIndex(node);
+                self.pending.push((at, Happening::Observed { node, shard, fact: fact.into() }));
+            }
+            News::Line(_, _, line) if current => self.hear_line(node, line),
+            News::Line(..) | News::Ended(..) => {}
+        }
+    }
+
+    fn hear_line(&mut self, node: u16, line: Line) {
+        match line {
+            Line::Held => self.held(node),
+            Line::Orchestrated { target, action } => self.orchestrate(target, action),
+            Line::Stood { .. } => {
+                for (fault, _) in self.thawed.extract_if(.., |(_, thawed)| *thawed == node) {
+                    *self.own_effects.entry(fault).or_default() += 1;
+                }
+            }
+            Line::Messages(count) => self.processes[usize::from(node)].messages = count,
+            Line::Ready | Line::Observed { .. } | Line::Effects { .. } => {}
+        }
+    }
+
+    fn orchestrate(&mut self, target: SocketAddrV4, action: Orchestration) {
+        let Some(&node) = self.names.get(&target) else { return };
+        match action {
+            Orchestration::Terminate => self.order(node, &Order::Terminate),
+            Orchestration::Kill => {
+                self.end(node, Life::Killed);
+            }
+            Orchestration::Start => self.start(node, Data::Kept),
+        }
+    }
+
+    /// Let the clients run until something is heard or `until` has come.
+    fn wait(&mut self, until: u64) {
+        let (began, told, news) = (self.began, self.told.clone(), &mut self.news);
+        let heard = self.runtime.block_on(self.tasks.run_until(async move {
+            loop {
+                let left = (began + until).saturating_sub(monotonic());
+                if left == 0 || !told.borrow().is_empty() {
+                    return None;
+                }
+                // Clients tell without waking us: look every millisecond.
+                let nap = Duration::from_micros(left.min(1_000));
+                if let Ok(Some(news)) = tokio::time::timeout(nap, news.recv()).await {
+                    return Some(news);
+                }
+            }
+        }));
+        self.now = self.since_began(monotonic());
+        heard.into_iter().for_each(|news| self.hear(news));
+        while let Ok(news) = self.news.try_recv() {
+            self.hear(news);
+        }
+        let began = self.began;
+        let told = self.told.borrow_mut().drain(..).collect::<Vec<_>>();
+        self.pending.extend(told.into_iter().map(|(at, happening)| (at.saturating_sub(began), happening)));
+        self.pending.sort_by_key(|(at, _)| *at);
+    }
+}
+
+/// Tags of our own alarms: a process that starts later.
+const LATER_START: u64 = 1 << 63;
+
+impl<S: System> World for Tcp<S> {
+    fn now(&self) -> SimTime {
+        SimTime(self.now)
+    }
+
+    fn alarm(&mut self, at: SimTime, tag: u64) {
+        self.alarms_set += 1;
+        self.alarms.insert((at.0, self.alarms_set), tag);
+    }
+
+    fn request(&mut self, client: NodeIndex, request: RequestId, op: Op, deadline: Duration) {
+        if let Some((handle, _)) = &self.processes[usize::from(client.0)].client {
+            handle.request(request, op, deadline);
+        }
+    }
+
+    fn act(&mut self, fault: FaultId, action: &Action) {
+        self.now = self.since_began(monotonic());
+        let done = match action {
+            Action::Kill(node) => self.end(node.0, Life::Killed),
+            Action::LoseHost(host) => self.lose_host(*host),
+            Action::Start { node, data } => {
+                self.start(node.0, *data);
+                false
+            }
+            Action::Pause { node, hold_outputs: false } => {
+                self.stop(fault, node.0);
+                false
+            }
+            Action::Pause { node, hold_outputs: true } => {
+                self.processes[usize::from(node.0)].hold_next = Some(fault);
+                self.order(node.0, &Order::Act(fault, action.clone()));
+                false
+            }
+            Action::Suspend(host) => {
+                self.suspended.push((fault, *host, self.now));
+                self.spread(fault, action);
+                self.nodes_on(*host).into_iter().for_each(|node| self.stop(fault, node));
+                false
+            }
+            Action::Terminate(node) => {
+                self.order(node.0, &Order::Terminate);
+                self.is_up(node.0)
+            }
+            Action::Rename { .. } => {
+                self.spread(fault, action);
+                true
+            }
+            Action::Block(_) | Action::Degrade(..) | Action::Clock(..) | Action::Disk(..) => {
+                self.spread(fault, action);
+                false
+            }
+        };
+        *self.own_effects.entry(fault).or_default() += u64::from(done);
+    }
+
+    fn undo(&mut self, fault: FaultId) {
+        self.now = self.since_began(monotonic());
+        self.faults.retain(|(by, _)| *by != fault);
+        self.wake(fault);
+        self.order_all(&Order::Undo(fault));
+        self.parts.iter_mut().for_each(|part| part.undo(fault));
+        (0..self.processes.len() as u16).for_each(|node| self.resume(fault, node));
+    }
+
+    fn effects(&self, fault: FaultId) -> u64 {
+        let told: u64 = self.effects.iter().filter(|((by, ..), _)| *by == fault).map(|(_, count)| count).sum();
+        let here: u64 = self.parts.iter().map(|part| part.effects(fault)).sum();
+        told + here + self.own_effects.get(&fault).copied().unwrap_or(0)
+    }
+
+    fn advance(&mut self, happenings: &mut Vec<Happening>) -> bool {
+        loop {
+            if let Some((at, _)) = self.pending.first() {
+                let at = *at;
+                let same = self.pending.iter().take_while(|(other, _)| *other == at).count();
+                happenings.extend(self.pending.drain(..same).map(|(_, happening)| happening));
+                self.now = self.now.max(at);
+                return true;
+            }
+            let Some((&(at, _), _)) = self.alarms.first_key_value() else { return false };
+            if at <= self.since_began(monotonic()) {
+                self.now = self.since_began(monotonic());
+                let (_, tag) = self.alarms.pop_first().expect("seen above");
+                if tag & LATER_START != 0 {
+                    self.start((tag & 0xffff) as u16, Data::Kept);
+                    continue;
+                }
+                happenings.push(Happening::Alarm(tag));
+                return true;
+            }
+            self.wait(at);
+        }
+    }
+
+    fn inspect(&self, _: NodeIndex) -> Vec<Inspection> {
+        // Nobody looks inside a real process: what it holds is read as a client reads it.
+        Vec::new()
+    }
+
+    fn messages(&self) -> u64 {
+        self.processes.iter().map(|process| process.messages).sum()
+    }
+
+    fn trace(&self) -> Option<TraceHash> {
+        None
+    }
+}
+
+impl<S: System> Tcp<S> {
+    /// Tell everybody of a fault; each does what concerns it.
+    fn spread(&mut self, fault: FaultId, action: &Action) {
+        self.faults.push((fault, action.clone()));
+        self.order_all(&Order::Act(fault, action.clone()));
+        self.parts.iter_mut().for_each(|part| part.act(fault, action));
+    }
+}
+
+impl<S: System> Drop for Tcp<S> {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            if let Some(mut running) = process.child.take() {
+                let _ = running.child.kill();
+                let _ = running.child.wait();
+            }
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}

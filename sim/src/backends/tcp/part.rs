@@ -1,0 +1,191 @@
+//! The part of the world that one process sees: its links, its clock, its disk. The same code serves the processes of
+//! a drill and the clients that run in the world's own process.
+
+use super::super::links::Links;
+use crate::kernel::Settings;
+use crate::kernel::network::Network;
+use crate::world::{Action, ClockFault, DiskFault, FaultId, HostIndex, Layout, Names, Resolution};
+use firedrill_checkers::record::NodeIndex;
+use firedrill_node::driver::{Clock, Gate, Resolved, Resolver};
+use firedrill_node::faulty_disk::Trouble;
+use firedrill_node::memory_disk::Failing;
+use firedrill_protocols::contract::{LocalTime, System, WallTime};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Lost hosts are cut off under numbers of their own.
+const OWN_FAULTS: u32 = 1 << 30;
+
+pub(super) struct Part {
+    host: HostIndex,
+    node: Option<NodeIndex>,
+    zone: String,
+    pub(super) links: Links,
+    pub(super) clock: Clock,
+    pub(super) trouble: Trouble,
+    names: Rc<RefCell<Names>>,
+    clock_faults: Vec<(FaultId, ClockFault, u64)>,
+    disk_faults: Vec<(FaultId, DiskFault, u64)>,
+    done: Vec<(FaultId, u64)>,
+    /// Steps of the node, by which readings of a wrong clock are counted.
+    pub(super) steps: u64,
+}
+
+impl Part {
+    /// The part of `node`, or of a client on `host`.
+    pub(super) fn new<S: System>(
+        layout: &Layout<S>,
+        settings: &Settings,
+        host: HostIndex,
+        node: Option<NodeIndex>,
+    ) -> Part {
+        let mut network = Network::new(settings.seed, layout.hosts.len(), settings.latencies.clone());
+        for (pair, latency) in &settings.links {
+            network.set_latency(*pair, *latency);
+        }
+        let ips = layout.hosts.iter().map(|host| host.ip).collect();
+        Part {
+            host,
+            node,
+            zone: layout.hosts[usize::from(host.0)].zone.clone(),
+            links: Links::new(network, ips, Duration::from_micros, super::wire::monotonic),
+            clock: Clock::new(LocalTime(0), WallTime(wall_now())),
+            trouble: Trouble::default(),
+            names: Rc::new(RefCell::new(layout.names.clone())),
+            clock_faults: Vec::new(),
+            disk_faults: Vec::new(),
+            done: Vec::new(),
+            steps: 0,
+        }
+    }
+
+    pub(super) fn gate(&self) -> &Gate {
+        self.links.gate()
+    }
+
+    pub(super) fn resolver(&self) -> Resolver {
+        let (names, zone) = (self.names.clone(), self.zone.clone());
+        Box::new(move |name| match names.borrow().resolve(&zone, name) {
+            Resolution::Ip(ip) => Resolved::Host(ip),
+            Resolution::Unknown => Resolved::Unknown,
+            Resolution::BlackHole => Resolved::BlackHole,
+        })
+    }
+
+    /// Do what of a fault happens here. Signals to processes are the world's.
+    pub(super) fn act(&mut self, fault: FaultId, action: &Action) {
+        match action {
+            Action::Block(pairs) => self.links.cut(fault, pairs),
+            Action::Degrade(pairs, worse) => self.links.degrade(fault, pairs, *worse),
+            Action::Suspend(host) if *host != self.host => {
+                let pairs = self.links.pairs_of(*host);
+                self.links.cut(fault, &pairs);
+            }
+            Action::LoseHost(host) if *host != self.host => self.lose(*host),
+            Action::Clock(host, kind) if *host == self.host => self.clock_fault(fault, *kind),
+            Action::Disk(node, kind) if Some(*node) == self.node => {
+                self.disk_faults.push((fault, *kind, self.trouble.troubled()));
+                self.set_disk(matches!(kind, DiskFault::Fail { once: true }));
+            }
+            Action::Rename { zone, name, to } => self.names.borrow_mut().in_zone(zone, name, *to),
+            Action::Suspend(_)
+            | Action::LoseHost(_)
+            | Action::Clock(..)
+            | Action::Disk(..)
+            | Action::Kill(_)
+            | Action::Start { .. }
+            | Action::Pause { .. }
+            | Action::Terminate(_) => {}
+        }
+    }
+
+    /// Another host lost its power.
+    pub(super) fn lose(&mut self, host: HostIndex) {
+        let pairs = self.links.pairs_of(host);
+        self.links.cut(FaultId(OWN_FAULTS + u32::from(host.0)), &pairs);
+        self.links.gate().lose_host(self.links.ip(host));
+    }
+
+    /// It has power again.
+    pub(super) fn boot(&mut self, host: HostIndex) {
+        self.links.undo(FaultId(OWN_FAULTS + u32::from(host.0)));
+    }
+
+    fn clock_fault(&mut self, fault: FaultId, kind: ClockFault) {
+        self.clock_faults.push((fault, kind, self.steps));
+        match kind {
+            ClockFault::Jump(micros) => self.clock.jump_wall(micros),
+            ClockFault::Drift(_) => self.set_drift(),
+        }
+    }
+
+    fn set_drift(&self) {
+        let drift = |kind: &ClockFault| match kind {
+            ClockFault::Drift(ppm) => *ppm,
+            ClockFault::Jump(_) => 0,
+        };
+        self.clock.set_drift(self.clock_faults.iter().map(|(_, kind, _)| drift(kind)).sum());
+    }
+
+    pub(super) fn undo(&mut self, fault: FaultId) {
+        let effects = self.own_effects(fault);
+        if effects > 0 {
+            self.done.push((fault, effects));
+        }
+        self.links.undo(fault);
+        let over: Vec<_> = self.clock_faults.extract_if(.., |(by, ..)| *by == fault).collect();
+        for (_, kind, _) in over {
+            match kind {
+                ClockFault::Jump(micros) => self.clock.jump_wall(-micros),
+                ClockFault::Drift(_) => self.set_drift(),
+            }
+        }
+        let before = self.disk_faults.len();
+        self.disk_faults.retain(|(by, ..)| *by != fault);
+        if self.disk_faults.len() < before {
+            self.set_disk(false);
+        }
+    }
+
+    /// All disk faults together.
+    fn set_disk(&self, fail_once: bool) {
+        let kinds: Vec<DiskFault> = self.disk_faults.iter().map(|(_, kind, _)| *kind).collect();
+        let always = kinds.contains(&DiskFault::Fail { once: false });
+        let slow = kinds.iter().map(|kind| match kind {
+            DiskFault::Slow(span) => *span,
+            DiskFault::Stuck | DiskFault::Fail { .. } | DiskFault::Full => Duration::ZERO,
+        });
+        let slow = slow.sum();
+        self.trouble.set(|state| {
+            state.slow = slow;
+            state.stuck = kinds.contains(&DiskFault::Stuck);
+            state.full = kinds.contains(&DiskFault::Full);
+            state.failing = match (always, fail_once) {
+                (true, _) => Some(Failing::Always),
+                (false, true) => Some(Failing::Once),
+                (false, false) => state.failing.filter(|failing| *failing == Failing::Once),
+            };
+        });
+    }
+
+    /// Effects on clock and disk of a fault that is on.
+    fn own_effects(&self, fault: FaultId) -> u64 {
+        let clocks = self.clock_faults.iter().filter(|(by, ..)| *by == fault);
+        let clocks: u64 = clocks.map(|(_, _, before)| self.steps - before).sum();
+        let disks = self.disk_faults.iter().filter(|(by, ..)| *by == fault);
+        clocks + disks.map(|(_, _, before)| self.trouble.troubled() - before).sum::<u64>()
+    }
+
+    /// Effects of a fault here so far.
+    pub(super) fn effects(&self, fault: FaultId) -> u64 {
+        let done: u64 = self.done.iter().filter(|(by, _)| *by == fault).map(|(_, count)| count).sum();
+        done + self.own_effects(fault) + self.links.effects(fault)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a real process shows the wall clock of its machine")]
+fn wall_now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_micros() as i64)
+}
