@@ -116,24 +116,23 @@ impl Config {
     }
 }
 
-/// Writes what the node announces to standard error.
-struct Log {
-    clock: Clock,
-    quiet: bool,
-}
+/// Hands on what the node announces.
+struct Announcer<F>(F);
 
-impl Reports<SentinelSystem> for Log {
+impl<F: FnMut(Observation)> Reports<SentinelSystem> for Announcer<F> {
     fn complete(&mut self, _: RequestId, _: Outcome, _: Option<SocketAddrV4>) {}
 
     fn observe(&mut self, _: Shard, fact: Observation) {
-        if self.quiet {
-            return;
-        }
-        let at = self.clock.now().0 as f64 / 1e6;
-        match fact {
-            Observation::Note(text) => eprintln!("{at:11.6} {text}"),
-            fact => eprintln!("{at:11.6} {fact:?}"),
-        }
+        (self.0)(fact);
+    }
+}
+
+/// Writes facts to standard error, with seconds since the start.
+fn log(clock: &Clock, fact: &Observation) {
+    let at = clock.now().0 as f64 / 1e6;
+    match fact {
+        Observation::Note(text) => eprintln!("{at:11.6} {text}"),
+        fact => eprintln!("{at:11.6} {fact:?}"),
     }
 }
 
@@ -146,7 +145,9 @@ pub fn run(config: &Config) -> io::Result<()> {
     runtime.block_on(LocalSet::new().run_until(async {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let (driver, handle) = prepare(config, false)?;
+        let clock = clock();
+        let shown = clock.clone();
+        let (driver, handle) = prepare(config, clock, move |fact| log(&shown, &fact))?;
         let patient = async move {
             tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
             handle.signal(Signal::Terminate);
@@ -160,14 +161,19 @@ pub fn run(config: &Config) -> io::Result<()> {
     }))
 }
 
-/// Be this node until `killed` is resolved: then its sockets close as those of a killed process do.
+/// Be this node until `killed` is resolved: then its sockets close as those of a killed process do. What it announces
+/// goes to `hear`.
 ///
 /// # Errors
 /// The port cannot be bound, or the folder not be used.
-pub fn run_until(config: &Config, killed: impl Future<Output = ()>) -> io::Result<()> {
+pub fn run_until(
+    config: &Config,
+    killed: impl Future<Output = ()>,
+    hear: impl FnMut(Observation) + 'static,
+) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(LocalSet::new().run_until(async {
-        let (driver, _handle) = prepare(config, true)?;
+        let (driver, _handle) = prepare(config, clock(), hear)?;
         tokio::select! {
             biased;
             () = killed => Ok(()),
@@ -178,13 +184,16 @@ pub fn run_until(config: &Config, killed: impl Future<Output = ()>) -> io::Resul
 
 type Prepared = (Driver<SentinelSystem, TokioNet, Folder>, crate::driver::Handle<SentinelSystem>);
 
-fn prepare(config: &Config, quiet: bool) -> io::Result<Prepared> {
-    let clock = Clock::new(LocalTime(0), WallTime(wall_now()));
+fn clock() -> Clock {
+    Clock::new(LocalTime(0), WallTime(wall_now()))
+}
+
+fn prepare(config: &Config, clock: Clock, hear: impl FnMut(Observation) + 'static) -> io::Result<Prepared> {
     let setup = Setup {
         net: TokioNet,
         wire: Rc::new(RespWire),
         disk: Disk::new(Folder::new(&config.data)?),
-        clock: clock.clone(),
+        clock,
         gate: Gate::default(),
         // No replay here: every process draws its own.
         random: stream(RandomState::new().hash_one(config.listen), 1, 0, 0),
@@ -192,8 +201,8 @@ fn prepare(config: &Config, quiet: bool) -> io::Result<Prepared> {
         ports: vec![(config.listen, config.kind())],
         datagrams: None,
         resolver: Box::new(|_| Resolved::AskNetwork),
-        reports: Box::new(Log { clock, quiet }),
-        notes: !quiet,
+        reports: Box::new(Announcer(hear)),
+        notes: true,
         limits: Limits::default(),
     };
     Ok(Driver::new(config.node(), setup))

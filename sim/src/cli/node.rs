@@ -43,7 +43,7 @@ pub(super) struct Args {
     #[arg(long, default_value = "30s")]
     down_after: Span,
     /// Sentinel: limit of a failover.
-    #[arg(long, default_value = "3min")]
+    #[arg(long, default_value = "3m")]
     failover_timeout: Span,
     /// Take orders from standard input: a process of a drill on the tcp backend.
     #[arg(long, hide = true)]
