@@ -11,10 +11,8 @@ use std::time::Duration;
 fn deployment() -> (Vec<Live>, Vec<Live>) {
     let addresses = free_addresses(6);
     let primary = addresses[0];
-    let data: Vec<Live> = addresses[..3]
-        .iter()
-        .map(|&addr| Live::data(addr, (addr != primary).then_some(primary)))
-        .collect();
+    let data: Vec<Live> =
+        addresses[..3].iter().map(|&addr| Live::data(addr, (addr != primary).then_some(primary))).collect();
     let sentinels: Vec<Live> =
         addresses[3..].iter().map(|&addr| Live::sentinel(addr, primary, None)).collect();
     sentinels.iter().for_each(|sentinel| wait_until_complete(sentinel.addr));

@@ -5,8 +5,8 @@ mod live;
 
 use firedrill_checkers::meter::{self, MeterOptions};
 use firedrill_checkers::record::{
-    Action, FaultRecord, History, Instant, Journal, KeyIndex, KeyInfo, Life, LifeEvent, Mark, NodeClass, NodeIndex,
-    NodeInfo, Operation, Outcome, Purpose, Records, Returned, Shard, SimTime, Topology,
+    Action, FaultRecord, History, Instant, Journal, KeyIndex, KeyInfo, Life, LifeEvent, Mark, NodeClass,
+    NodeIndex, NodeInfo, Operation, Outcome, Purpose, Records, Returned, Shard, SimTime, Topology,
 };
 use firedrill_checkers::record::{Fact, Failure, Observation};
 use firedrill_protocols::contract::{Mark as NodeMark, Observation as Announced, SocketAddrV4};
@@ -89,9 +89,8 @@ impl Prober {
     fn attempt(&mut self, value: u64) -> Outcome {
         if self.connection.is_none() {
             let opened = self.client.get_connection();
-            self.connection = opened.ok().filter(|open| {
-                open.set_read_timeout(Some(Duration::from_millis(250))).is_ok()
-            });
+            self.connection =
+                opened.ok().filter(|open| open.set_read_timeout(Some(Duration::from_millis(250))).is_ok());
         }
         let Some(open) = &mut self.connection else { return Outcome::Fail(Failure::NoRoute) };
         let pushed: redis::RedisResult<u64> = open.rpush("k0", value);
@@ -261,7 +260,7 @@ fn our_sentinels_replace_a_killed_real_primary_and_the_meter_measures_it() {
             operations: prober.operations,
         },
         observations: observations(facts, &addresses[..3], began),
-        journal: Journal { faults: vec![fault], life, messages: Vec::new(), messages_sent: 0 },
+        journal: Journal { faults: vec![fault], life, ..Journal::default() },
         truth: None,
         cut_clients: Vec::new(),
         end,

@@ -88,14 +88,7 @@ impl Config {
                 };
                 Box::new(DataNode::new(settings, self.listen))
             }
-            Role::Sentinel {
-                group,
-                primary,
-                quorum,
-                down_after_ms,
-                failover_timeout_ms,
-                parallel_syncs,
-            } => {
+            Role::Sentinel { group, primary, quorum, down_after_ms, failover_timeout_ms, parallel_syncs } => {
                 let group = Group {
                     down_after: Duration::from_millis(*down_after_ms),
                     failover_timeout: Duration::from_millis(*failover_timeout_ms),

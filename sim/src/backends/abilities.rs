@@ -36,7 +36,9 @@ pub const TABLE: &[Row] = &[
         fault: "host loses power",
         kernel: Exact,
         turmoil: Exact,
-        tcp: Approximated("other processes close their gates to it, it is killed, its files are cut to their last sync"),
+        tcp: Approximated(
+            "other processes close their gates to it, it is killed, its files are cut to their last sync",
+        ),
     },
     Row { fault: "restart with data, without data", kernel: Exact, turmoil: Exact, tcp: Exact },
     Row {
@@ -50,7 +52,9 @@ pub const TABLE: &[Row] = &[
         fault: "virtual machine suspended",
         kernel: Exact,
         turmoil: Exact,
-        tcp: Approximated("stopped, and its clock set back by the gap when it goes on; a timer may fire before that"),
+        tcp: Approximated(
+            "stopped, and its clock set back by the gap when it goes on; a timer may fire before that",
+        ),
     },
     Row {
         fault: "link cut, one way or both",

@@ -41,7 +41,9 @@ impl Backend {
         match self {
             Backend::Kernel => Ok(()),
             Backend::Turmoil | Backend::Tcp if scenario.system.visit(HasWire) => Ok(()),
-            Backend::Turmoil | Backend::Tcp => Err(format!("the system `{}` has no wire form yet", scenario.system.name())),
+            Backend::Turmoil | Backend::Tcp => {
+                Err(format!("the system `{}` has no wire form yet", scenario.system.name()))
+            }
         }
     }
 

@@ -23,7 +23,8 @@ pub struct Live {
 impl Live {
     /// Start a node; what it announces goes to `facts` with the time of [`micros`].
     pub fn start(addr: SocketAddrV4, role: Role, facts: Option<mpsc::Sender<(u64, Observation)>>) -> Live {
-        let data = std::env::temp_dir().join(format!("firedrill-live-{}-{}", std::process::id(), addr.port()));
+        let data =
+            std::env::temp_dir().join(format!("firedrill-live-{}-{}", std::process::id(), addr.port()));
         let _ = std::fs::remove_dir_all(&data);
         let config = Config { listen: addr, data: data.clone(), role };
         let (kill, killed) = tokio::sync::oneshot::channel();
@@ -123,9 +124,10 @@ pub fn field(entry: &redis::Value, name: &str) -> Option<String> {
             .chunks_exact(2)
             .find(|pair| text(&pair[0]).as_deref() == Some(name))
             .and_then(|pair| text(&pair[1])),
-        redis::Value::Map(pairs) => {
-            pairs.iter().find(|(key, _)| text(key).as_deref() == Some(name)).and_then(|(_, value)| text(value))
-        }
+        redis::Value::Map(pairs) => pairs
+            .iter()
+            .find(|(key, _)| text(key).as_deref() == Some(name))
+            .and_then(|(_, value)| text(value)),
         _ => None,
     }
 }

@@ -5,7 +5,9 @@ use alloc::string::String;
 use core::net::SocketAddrV4;
 
 /// A part of the data with a primary of its own; 0 where the system has one part.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct Shard(pub u16);
 
 /// A fact.

@@ -241,9 +241,9 @@ impl<S: System> Tcp<S> {
         }
         let mut waiting = first.iter().filter(|node| self.processes[usize::from(**node)].real).count();
         while waiting > 0 {
-            let news = self.runtime.block_on(async {
-                tokio::time::timeout(Duration::from_secs(20), self.news.recv()).await
-            });
+            let news = self
+                .runtime
+                .block_on(async { tokio::time::timeout(Duration::from_secs(20), self.news.recv()).await });
             match news {
                 Ok(Some(News::Line(_, _, Line::Ready))) => waiting -= 1,
                 Ok(Some(News::Ended(node, _))) => {
@@ -632,7 +632,8 @@ impl<S: System> World for Tcp<S> {
     }
 
     fn effects(&self, fault: FaultId) -> u64 {
-        let told: u64 = self.effects.iter().filter(|((by, ..), _)| *by == fault).map(|(_, count)| count).sum();
+        let told: u64 =
+            self.effects.iter().filter(|((by, ..), _)| *by == fault).map(|(_, count)| count).sum();
         let here: u64 = self.parts.iter().map(|part| part.effects(fault)).sum();
         told + here + self.own_effects.get(&fault).copied().unwrap_or(0)
     }

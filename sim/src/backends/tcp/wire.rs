@@ -48,14 +48,26 @@ pub(super) enum Order {
 pub(super) enum Line {
     /// It could begin.
     Ready,
-    Observed { at: u64, shard: Shard, fact: Fact },
+    Observed {
+        at: u64,
+        shard: Shard,
+        fact: Fact,
+    },
     /// It froze before its sends.
     Held,
-    Orchestrated { target: SocketAddrV4, action: Orchestration },
+    Orchestrated {
+        target: SocketAddrV4,
+        action: Orchestration,
+    },
     /// Effects of a fault in this process so far.
-    Effects { fault: FaultId, count: u64 },
+    Effects {
+        fault: FaultId,
+        count: u64,
+    },
     /// Its timers stood still for so long: it was stopped.
-    Stood { micros: u64 },
+    Stood {
+        micros: u64,
+    },
     /// Messages received so far.
     Messages(u64),
 }
