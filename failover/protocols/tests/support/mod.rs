@@ -45,6 +45,8 @@ pub struct World<S: System> {
     pub facts: Vec<(u64, usize, Observation)>,
     pub outcomes: Vec<(u64, RequestId, Outcome)>,
     next_request: u64,
+    /// Host names.
+    pub names: BTreeMap<String, Ipv4Addr>,
 }
 
 impl<S: System> World<S> {
@@ -61,6 +63,7 @@ impl<S: System> World<S> {
             facts: Vec::new(),
             outcomes: Vec::new(),
             next_request: 1,
+            names: BTreeMap::new(),
         }
     }
 
@@ -249,7 +252,16 @@ impl<S: System> World<S> {
         let process = &mut self.processes[node];
         match effect {
             Effect::Open { session, to, kind } => {
-                let Endpoint::Addr(address) = to else { panic!("names are not resolved here") };
+                let address = match to {
+                    Endpoint::Addr(address) => address,
+                    Endpoint::Name(name, port) => match self.names.get(&*name) {
+                        Some(ip) => SocketAddrV4::new(*ip, port),
+                        None => {
+                            let why = Closed::Unresolved;
+                            return self.post(LATENCY, node, node, Event::Closed { node, session, why });
+                        }
+                    },
+                };
                 let listens = |p: &Process<S>| p.addresses.contains(&(address, kind));
                 let to = self.processes.iter().position(listens).expect("somebody has that address");
                 self.post(LATENCY, node, to, Event::Dialled { from: node, session, to, kind });
