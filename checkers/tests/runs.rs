@@ -153,3 +153,25 @@ fn threads_do_not_change_the_report() {
     assert_eq!(one.to_json(), four.to_json());
     assert_eq!(one.statistics.searched, 40);
 }
+
+#[test]
+fn operations_in_any_order_are_put_in_order() {
+    let mut run = history(
+        &[],
+        vec![
+            operation(0, Action::Write(1), 1, 3, done()),
+            operation(2, Action::Read, 4, 5, Outcome::Info(Failure::Timeout)),
+            operation(0, Action::Write(2), 6, 8, done()),
+            operation(1, Action::Read, 9, 10, value(1)),
+        ],
+    );
+    let straight = check(&run);
+    run.operations.reverse();
+    let reversed = check(&run);
+    let (_, one) = straight.strongest().expect("a lost write");
+    let (_, other) = reversed.strongest().expect("a lost write");
+    assert_eq!(one.class, other.class);
+    let texts = |e: &linear::Evidence| e.core.iter().map(|c| c.operation.text.clone()).collect::<Vec<_>>();
+    assert_eq!(texts(one), texts(other));
+    assert_eq!(texts(one), ["write 1", "write 2", "read 1"]);
+}
