@@ -1,6 +1,8 @@
 //! Runs a failover protocol as a real process.
 //!
-//! [`driver`] executes a node's effects over sockets, files and clocks; [`disk`] is the record format of its files.
+//! Read in this order: [`driver`] executes a node's effects over sockets, files and clocks; [`resp`] is the wire form of
+//! Redis-like systems; [`disk`] is the record format of a node's files, [`memory_disk`] and [`faulty_disk`] are disks
+//! for drills; [`process`] puts it all together as `firedrill node`.
 
 pub mod disk;
 pub mod driver;

@@ -135,6 +135,18 @@ fn sentinel_answers_have_the_bytes_that_clients_know() {
 }
 
 #[test]
+fn the_entry_of_one_group_is_not_a_list_of_entries() {
+    let (mut client, mut sentinel) = (client(), server());
+    let asked = client.say(Command::Sentinel(SentinelCommand::Primary("mymaster".into())));
+    let heard = sentinel.hear(asked);
+    assert!(heard.is_ok_and(|heard| heard.len() == 1));
+    let reply = Reply::Instances(Arc::new(vec![primary_entry()]));
+    let answer = sentinel.say(reply.clone());
+    assert!(answer.starts_with("*40\r\n$4\r\nname\r\n$8\r\nmymaster\r\n"), "{answer}");
+    assert_eq!(client.hear(answer), Ok(vec![reply.into()]));
+}
+
+#[test]
 fn hello_three_changes_maps_pushes_and_nulls() {
     let mut server = server();
     let greeted =

@@ -31,11 +31,6 @@ pub trait Codec<S: System> {
     /// # Errors
     /// The input is not of this protocol, or larger than the protocol's bounds.
     fn decode(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<Option<S::Message>, BadInput>;
-
-    /// Whether the codec itself wants the session to end once its output has left (a client's `QUIT`).
-    fn wants_close(&self) -> bool {
-        false
-    }
 }
 
 /// The codecs of a system.

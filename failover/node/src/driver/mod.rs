@@ -352,8 +352,7 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
             return Next::Session(session, event);
         }
         loop {
-            // Finished session tasks are of no interest; they told what they had to tell.
-            while self.tasks.try_join_next().is_some() {}
+            self.bury_tasks();
             let deadline = self.timers.next_deadline();
             let channels = &mut self.channels;
             tokio::select! {
@@ -368,6 +367,17 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
                         return Next::Timer(timer);
                     }
                 }
+            }
+        }
+    }
+
+    /// Finished session tasks are of no interest, they told what they had to tell; but a panic is ours.
+    fn bury_tasks(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
             }
         }
     }
@@ -571,7 +581,7 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
                         return;
                     }
                 }
-                Ok(None) if state.inbox.len() <= self.setup.limits.inbox && !state.codec.wants_close() => {
+                Ok(None) if state.inbox.len() <= self.setup.limits.inbox => {
                     return;
                 }
                 Ok(None) | Err(_) => return self.hang_up(session),
@@ -579,7 +589,7 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
         }
     }
 
-    /// The peer broke the protocol, or said goodbye: what we have to say still leaves, then the session is over.
+    /// The peer broke the protocol: what we have to say to that still leaves, then the session is over.
     fn hang_up(&mut self, session: SessionId) {
         if let Some(state) = self.sessions.get(&session) {
             state.outbox.close();

@@ -20,7 +20,7 @@ use firedrill_protocols::contract::System;
 use firedrill_protocols::redis::message::{Message, Push, Reply, Snapshot};
 use firedrill_protocols::redis::values::{Hex, ReplId};
 use frame::{Frame, LINE_MAX, Scanner};
-use reply::Expected;
+use reply::{Expected, Instances};
 use std::collections::VecDeque;
 use write::Protocol;
 
@@ -37,7 +37,7 @@ pub struct Resp {
     protocol: Protocol,
     /// Channels and patterns the connection listens to, as far as its pushes told.
     subscriptions: u32,
-    /// What we wait for, oldest first.
+    /// The commands without a reply yet, oldest first, by the form their reply has.
     unanswered: VecDeque<Expected>,
     link: Link,
     writer: rdb::Writer,
@@ -103,11 +103,16 @@ impl Resp {
     }
 
     fn write_reply(&mut self, reply: &Reply, out: &mut BytesMut) {
+        // On the accepting side, too, the form of a reply may depend on its command.
+        let asked = self.unanswered.pop_front();
         if let Reply::Hello(server) = reply {
             self.protocol = if server.protocol >= 3 { Protocol::Resp3 } else { Protocol::Resp2 };
         }
         let subscribed = self.subscriptions > 0 && self.protocol == Protocol::Resp2;
         match reply {
+            Reply::Instances(list) if asked == Some(Expected::Instances(Instances::OnePrimary)) => {
+                list.iter().for_each(|instance| write::instance(instance, self.protocol, out));
+            }
             Reply::Pong if subscribed => write::subscribed_pong(out),
             _ => write::reply(reply, self.protocol, out),
         }
@@ -154,7 +159,11 @@ impl Resp {
                 None => return Ok(None),
                 // An empty line, or an array of nothing: people press Enter.
                 Some(words) if words.is_empty() => {}
-                Some(words) => return Ok(Some(Message::Command(command::parse(&words)))),
+                Some(words) => {
+                    let command = command::parse(&words);
+                    self.unanswered.extend(reply::expected(&command));
+                    return Ok(Some(Message::Command(command)));
+                }
             }
         }
     }

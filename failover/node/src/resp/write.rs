@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 use firedrill_protocols::redis::info::RoleReport;
+use firedrill_protocols::redis::instances::InstanceReport;
 use firedrill_protocols::redis::message::{Command, Payload, Push, Reply};
 use firedrill_protocols::redis::values::{Addr, Datum, Hex, Key};
 use firedrill_protocols::redis::words::Words;
@@ -115,17 +116,20 @@ pub fn reply(reply: &Reply, protocol: Protocol, out: &mut BytesMut) {
         }
         Reply::Instances(instances) => {
             header(b'*', instances.len(), out);
-            for instance in instances.iter() {
-                let fields = instance.fields();
-                map_header(fields.len(), protocol, out);
-                for (name, value) in &fields {
-                    bulk(name.as_bytes(), out);
-                    bulk(value.as_bytes(), out);
-                }
-            }
+            instances.iter().for_each(|entry| instance(entry, protocol, out));
         }
         Reply::FullResync { id, offset } => line(b'+', format_args!("FULLRESYNC {} {}", id.0, offset.0), out),
         Reply::Continue(id) => line(b'+', format_args!("CONTINUE {}", id.0), out),
+    }
+}
+
+/// Append one entry of SENTINEL MASTERS and its like; alone, it answers SENTINEL MASTER.
+pub fn instance(instance: &InstanceReport, protocol: Protocol, out: &mut BytesMut) {
+    let fields = instance.fields();
+    map_header(fields.len(), protocol, out);
+    for (name, value) in &fields {
+        bulk(name.as_bytes(), out);
+        bulk(value.as_bytes(), out);
     }
 }
 
