@@ -262,7 +262,13 @@ impl ClusterNode {
         }
         let validity = FAIL_VALIDITY_TIMEOUTS * self.settings.node_timeout_ms();
         let reports = self.table.fresh_reports(node, now, validity);
-        let own_word = usize::from(self.table.is_primary(self.table.me));
+        let me = self.table.me;
+        let counts = if self.settings.rules.only_voters_report {
+            self.table.is_voter(me)
+        } else {
+            self.table.is_primary(me)
+        };
+        let own_word = usize::from(counts);
         if reports + own_word < self.table.quorum() {
             return;
         }
