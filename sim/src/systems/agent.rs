@@ -9,10 +9,10 @@ use firedrill_protocols::agent::quirks::Quirks as ProtocolQuirks;
 use firedrill_protocols::agent::settings as agent;
 use firedrill_protocols::agent::settings::{
     CLIENT_PORT, COORDINATION_PORT, FENCE_PORT, HEALTH_PORT, HEARTBEAT_PORT, MONITOR_PORT, PEER_PORT,
-    RAFT_PORT, REPLICATION_PORT, ROUTE_PORT,
+    RAFT_PORT, REPLICATION_PORT, ROUTE_PORT, WATCHDOG_PORT,
 };
 use firedrill_protocols::agent::{Agent, Kind, NodeId, Settings};
-use firedrill_protocols::agent::{client, coordination, fencer, monitor, node, router};
+use firedrill_protocols::agent::{client, coordination, fencer, monitor, node, router, watchdog};
 use firedrill_protocols::contract::Shard;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,8 @@ pub struct Config {
     pub lease: Lease,
     /// How the old primary is made harmless.
     pub fence: Fence,
+    /// A watchdog beside each data node resets it when the lease was not renewed for this long; `null`: none.
+    pub watchdog: Option<Span>,
     /// Who decides about promotions.
     pub election: Election,
     /// A primary without contact to a majority of the data nodes for this long refuses writes; `null`: not looked at.
@@ -88,6 +90,7 @@ impl Default for Config {
             snapshot_every: Span(agent.snapshot_every),
             lease: Lease::default(),
             fence: Fence::Wait,
+            watchdog: None,
             election: Election::Votes,
             isolate_after: None,
             heartbeat: Heartbeat::default(),
@@ -456,6 +459,18 @@ impl Config {
             build.process(&name, NodeClass::Data, *host, &ports, Some(Shard(0)), move || {
                 Box::new(node::DataNode::new(shared.clone(), NodeId(at as u8 + 1)))
             });
+            if self.watchdog.is_some() {
+                let shared = settings.clone();
+                let ports = [(WATCHDOG_PORT, Kind::Watchdog)];
+                build.process(
+                    &format!("watchdog-{}", at + 1),
+                    NodeClass::Service,
+                    *host,
+                    &ports,
+                    None,
+                    move || Box::new(watchdog::Watchdog::new(shared.clone(), NodeId(at as u8 + 1))),
+                );
+            }
         }
     }
 
@@ -535,6 +550,7 @@ impl Config {
                 Election::Votes => agent::ElectionRule::Votes,
                 Election::MonitorOrder => agent::ElectionRule::MonitorOrder,
             },
+            watchdog: self.watchdog.map(|span| span.0),
             isolate_after: self.isolate_after.map(|span| span.0),
             heartbeat: agent::HeartbeatSettings {
                 interval: self.heartbeat.interval.0,

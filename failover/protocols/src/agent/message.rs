@@ -91,6 +91,11 @@ pub enum Message {
         /// The data node on it.
         node: NodeId,
     },
+    /// A primary pets its watchdog, or, no longer primary, disarms it.
+    Pet {
+        /// Armed from now on.
+        armed: bool,
+    },
 }
 
 /// An order of the monitor.
@@ -304,6 +309,7 @@ impl Message {
             Message::WhereIsPrimary => 12,
             Message::Route(_) => 25,
             Message::Fence { .. } | Message::Fenced { .. } => 64,
+            Message::Pet { .. } => 1,
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod settings;
 pub mod states;
 pub mod versions;
 pub mod wal;
+pub mod watchdog;
 
 pub use message::{Answer, Ask, Body, Changed, CoordinationMessage, Message, PeerMessage, Refusal, Route};
 pub use settings::{NodeId, Settings};
@@ -67,6 +68,8 @@ pub enum Kind {
     Route,
     /// Orders to the power switch.
     Fence,
+    /// A data process pets the watchdog beside it.
+    Watchdog,
 }
 
 /// Every timer of every role.

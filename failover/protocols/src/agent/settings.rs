@@ -446,6 +446,9 @@ pub const FENCE_PORT: u16 = 623;
 /// Port of the monitor.
 pub const MONITOR_PORT: u16 = 9115;
 
+/// Port of the watchdog beside a data node.
+pub const WATCHDOG_PORT: u16 = 7;
+
 /// Another port of the same host.
 pub(super) trait AtPort {
     /// With this port.

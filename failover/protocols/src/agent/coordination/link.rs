@@ -1,7 +1,7 @@
 //! A client's way to the coordination service: one session to one member at a time, the next member when it is silent,
 //! and every open request repeated there under its old name.
 
-use super::View;
+use super::{Revision, View};
 use crate::agent::lease::Clocks;
 use crate::agent::message::{Answer, Ask, Body, CoordinationMessage, Message};
 use crate::agent::{Agent, Kind, Timer};
@@ -35,6 +35,8 @@ struct Open {
     body: Body,
     asked_at: Clocks,
     sent_at: LocalTime,
+    /// What we knew when we asked: a confirmed answer cannot know less, unless the service was restored from the past.
+    known: Revision,
 }
 
 /// The way.
@@ -51,6 +53,8 @@ pub struct Link {
     open: BTreeMap<u64, Open>,
     view: View,
     viewed: bool,
+    /// How often the service was seen to know less than it had known.
+    restorations: u32,
     /// When our timer is due.
     due: Option<LocalTime>,
 }
@@ -73,6 +77,7 @@ impl Link {
             open: BTreeMap::new(),
             view: View::default(),
             viewed: false,
+            restorations: 0,
             due: None,
         }
     }
@@ -94,6 +99,11 @@ impl Link {
         self.viewed
     }
 
+    /// How often the service was seen to know less than it had known: restored from a backup, or begun anew.
+    pub fn restorations(&self) -> u32 {
+        self.restorations
+    }
+
     /// Whether there is a session.
     pub fn connected(&self) -> bool {
         self.connected
@@ -113,7 +123,10 @@ impl Link {
     pub fn ask(&mut self, cx: &mut Cx<'_, Agent>, body: Body) -> u64 {
         self.next += 1;
         let sequence = self.next;
-        self.open.insert(sequence, Open { body, asked_at: Clocks::of(cx), sent_at: cx.now() });
+        self.open.insert(
+            sequence,
+            Open { body, asked_at: Clocks::of(cx), sent_at: cx.now(), known: self.view.revision },
+        );
         if self.connected {
             self.send(cx, sequence);
         }
@@ -171,10 +184,12 @@ impl Link {
             self.arm(cx, RETRY);
             return None;
         }
-        let Open { body, asked_at, .. } = self.open.remove(&sequence)?;
+        let Open { body, asked_at, known, .. } = self.open.remove(&sequence)?;
         if let Answer::View(view) = answer {
+            let restored = body == Body::Get && view.revision < known;
+            self.restorations += u32::from(restored);
             // A member that lags behind must not take us back.
-            if view.revision >= self.view.revision {
+            if view.revision >= self.view.revision || restored {
                 self.view = view;
                 self.viewed = true;
             }

@@ -273,7 +273,7 @@ impl DataNode {
                 return self.beaten(cx);
             }
             if let Answer::Committed { revision } = answer {
-                self.won_at = *revision;
+                self.won_at = (self.link.restorations(), *revision);
             }
             let Some(candidacy) = self.candidacy.take() else { return };
             candidacy.ballots.into_keys().for_each(|session| cx.close(session));
@@ -295,6 +295,7 @@ impl DataNode {
         self.lease_id = Some(lease);
         self.lease.granted(asked_at, Clocks::of(cx));
         self.arm_deadline(cx);
+        self.pet(cx, true);
         if self.happen(cx, Event::HoldsKey) {
             cx.mark(Mark::Elected, Some(self.settings.cluster.address(self.me)));
             self.fence(cx);

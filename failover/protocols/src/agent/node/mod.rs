@@ -13,7 +13,9 @@ mod tests;
 use super::coordination::{Leader, LeaseId, Link, LinkEvent, NodeSet, Revision};
 use super::lease::{Clocks, Lease};
 use super::message::{Body, Message, Order, PeerMessage, Refusal};
-use super::settings::{AtPort, Fence, HEARTBEAT_PORT, LeaseCheck, NodeId, PEER_PORT, Probe, Settings};
+use super::settings::{
+    AtPort, Fence, HEARTBEAT_PORT, LeaseCheck, NodeId, PEER_PORT, Probe, Settings, WATCHDOG_PORT,
+};
 use super::states::{self, Event, State};
 use super::wal::{Content, Entry, Lsn, Position, Recovered, Term, Wal, WalRecord};
 use super::{Agent, Kind, Record, Timer};
@@ -98,8 +100,8 @@ pub struct DataNode {
     upstream: Upstream,
     /// As a replica: our log was compared with the primary's up to here.
     matched: Lsn,
-    /// Revision at which we took the key: older views do not show it.
-    won_at: Revision,
+    /// Revision at which we took the key, older views do not show it; and the service's restorations until then.
+    won_at: (u32, Revision),
     /// A keeper beside the process has seen the lease end and will say so at its next look.
     keeper_due: bool,
     /// The primary by order of the monitor, where nobody holds a lease.
@@ -108,6 +110,7 @@ pub struct DataNode {
     contacts: BTreeMap<NodeId, Contact>,
     stamp: u64,
     fence_session: Option<SessionId>,
+    watchdog: Option<SessionId>,
     announced: (Role, Term, bool),
     exposure_told: u64,
 }
@@ -149,13 +152,14 @@ impl DataNode {
             followers: BTreeMap::new(),
             upstream: Upstream::None,
             matched: Lsn(0),
-            won_at: Revision(0),
+            won_at: (0, Revision(0)),
             keeper_due: false,
             ordered: None,
             waiting: VecDeque::new(),
             contacts: BTreeMap::new(),
             stamp: 0,
             fence_session: None,
+            watchdog: None,
             announced: (Role::Joining, Term(0), false),
             exposure_told: 0,
         }
@@ -250,7 +254,8 @@ impl DataNode {
 
     fn on_no_leader(&mut self, cx: &mut Cx<'_, Agent>, confirmed: bool) {
         let without_lease = self.settings.agent.lease.check == LeaseCheck::Off && self.holds_role();
-        if without_lease || self.link.view().revision < self.won_at {
+        let known = (self.link.restorations(), self.link.view().revision);
+        if without_lease || known < self.won_at {
             return;
         }
         if self.state == State::Primary || self.state == State::Isolated {
@@ -271,6 +276,13 @@ impl DataNode {
             }
         }
         self.plan_to_stand(cx);
+    }
+
+    /// Tells the watchdog that the right was renewed, or is over.
+    fn pet(&mut self, cx: &mut Cx<'_, Agent>, armed: bool) {
+        if let Some(session) = self.watchdog {
+            cx.send(session, Message::Pet { armed });
+        }
     }
 
     fn holds_role(&self) -> bool {
@@ -392,6 +404,10 @@ impl Node<Agent> for DataNode {
         cx.observe(Observation::Epoch(self.term.0));
         self.announced = (self.role(), self.term, false);
         self.link.start(cx);
+        if self.settings.agent.watchdog.is_some() {
+            let address = self.settings.cluster.address(self.me).at_port(WATCHDOG_PORT);
+            self.watchdog = Some(cx.open(address, Kind::Watchdog));
+        }
         // Beats of different nodes must not march in step.
         let first = cx.random().duration(Duration::ZERO, self.settings.agent.heartbeat.interval);
         cx.set_timer(Timer::Heartbeat, first);
@@ -438,7 +454,8 @@ impl Node<Agent> for DataNode {
             | Message::Raft(_)
             | Message::WhereIsPrimary
             | Message::Route(_)
-            | Message::Fence { .. } => {}
+            | Message::Fence { .. }
+            | Message::Pet { .. } => {}
         }
     }
 

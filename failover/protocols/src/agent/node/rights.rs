@@ -67,6 +67,7 @@ impl DataNode {
             Answer::Alive => {
                 self.lease.granted(asked_at, Clocks::of(cx));
                 self.arm_deadline(cx);
+                self.pet(cx, true);
                 if self.state == State::Isolated && self.lease.valid(Clocks::of(cx)) {
                     self.happen(cx, Event::RightRenewed);
                     self.advance(cx);
@@ -154,6 +155,7 @@ impl DataNode {
         if !self.happen(cx, event) {
             return;
         }
+        self.pet(cx, false);
         cx.cancel_timer(Timer::LeaseDeadline);
         cx.cancel_timer(Timer::SyncWatch);
         cx.cancel_timer(Timer::FenceLimit);
