@@ -106,6 +106,13 @@ impl DataNode {
         }
     }
 
+    /// In sync mode the set says who has everything that was acknowledged. Another replica may have entries more than
+    /// that one: nobody was told of them.
+    fn has_all_by_the_set(&self, candidate: NodeId) -> bool {
+        let named = |set: SyncSet| set.primary == candidate || set.members.contains(candidate);
+        self.settings.agent.replication == Replication::Sync && self.link.view().sync.is_some_and(named)
+    }
+
     /// A session to a peer is open: ask it.
     pub(super) fn on_ballot_open(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId) {
         let (me, last) = (self.me, self.wal.last());
@@ -138,9 +145,14 @@ impl DataNode {
         let occupied = self.link.view().leader.is_some() || self.holds_role();
         let free =
             term > self.term || (term == self.term && self.voted.is_none_or(|voted| voted == candidate));
-        let granted = !occupied && free && last >= self.wal.last();
+        let granted = !occupied && free && (last >= self.wal.last() || self.has_all_by_the_set(candidate));
         let (from, last) = (self.me, self.wal.last());
         if !granted {
+            // Its term counts all the same, or a node with a longer log would stand for ever in terms that are over.
+            if !occupied && term > self.term {
+                self.step_back(cx);
+                self.adopt_term(cx, term);
+            }
             let vote = PeerMessage::Vote { term: self.term, from, granted, last };
             return cx.send(session, Message::Peer(vote));
         }
@@ -166,6 +178,9 @@ impl DataNode {
         last: Position,
     ) {
         let ahead = last > self.wal.last();
+        if term > self.term {
+            self.adopt_term(cx, term);
+        }
         let Some(candidacy) = &mut self.candidacy else { return };
         candidacy.answered = candidacy.answered.with(from);
         if granted && term == candidacy.term {

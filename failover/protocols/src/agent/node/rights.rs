@@ -73,6 +73,8 @@ impl DataNode {
                     self.advance(cx);
                 }
             }
+            // Where nobody looks at the lease, its end means nothing either.
+            Answer::Gone if !self.lease.used() => self.lease_id = None,
             Answer::Gone => {
                 cx.note(|| "the lease is gone".into());
                 self.give_up(cx, Event::Overruled);

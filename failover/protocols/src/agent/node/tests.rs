@@ -194,6 +194,34 @@ fn a_shorter_log_gets_no_vote() {
 }
 
 #[test]
+fn a_refused_candidate_still_raises_the_term_so_that_a_longer_log_can_win_a_later_one() {
+    let mut bench = Bench::primary(|_| {});
+    bench.node.state = State::Replica;
+    let request = PeerMessage::VoteRequest { term: Term(9), candidate: NodeId(2), last: Position::default() };
+    bench.step(|node, cx| node.on_message(cx, SessionId(700), Message::Peer(request)));
+    assert_eq!((bench.node.term, bench.node.voted), (Term(9), None));
+}
+
+#[test]
+fn in_sync_mode_the_set_and_not_the_length_of_logs_says_who_may_lead() {
+    let mut bench = Bench::primary(|settings| settings.agent.replication = Replication::Sync);
+    bench.node.state = State::Replica;
+    let set = coordination::SyncSet {
+        primary: NodeId(3),
+        members: coordination::NodeSet::default().with(NodeId(2)),
+    };
+    let changes = alloc::vec![coordination::Change::Put(Put::Sync(set))];
+    let changed = CoordinationMessage::Changed(Changed { revision: Revision(5), changes });
+    bench.step(|node, cx| {
+        node.link.start(cx);
+        node.link.on_message(cx, changed);
+    });
+    let request = PeerMessage::VoteRequest { term: Term(9), candidate: NodeId(2), last: Position::default() };
+    bench.step(|node, cx| node.on_message(cx, SessionId(700), Message::Peer(request)));
+    assert_eq!(bench.node.voted, Some(NodeId(2)), "what we have more was acknowledged to nobody");
+}
+
+#[test]
 fn a_failed_sync_ends_the_right_at_once() {
     let mut bench = Bench::primary(|_| {});
     bench.append(7);
