@@ -127,6 +127,24 @@ fn each_museum_entry_of_the_agent_reads_and_has_a_remedy() {
 }
 
 #[test]
+fn every_cell_of_the_table_of_layers_is_a_scenario_that_expects_what_the_cell_says() {
+    let text = std::fs::read_to_string(root().join("docs/agent-layers.md")).expect("it is committed");
+    let mut cells = 0;
+    for line in text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| fault")) {
+        let columns: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        for (layer, cell) in ["h", "l", "a", "w", "s", "f", "q"].iter().zip(&columns[1..]) {
+            let scenario = scenario(&format!("agent/layers/{}-{layer}", columns[0]));
+            let measured = cell.rsplit(' ').next().expect("a cell has a word");
+            let overlap = scenario.expect.iter().any(|expect| expect == "split_brain.runs >= 1");
+            let outage = scenario.expect.iter().any(|expect| expect == "rto.max >= 30s");
+            assert_eq!((overlap, outage), (measured == "SB", measured == "U"), "{}", scenario.name);
+            cells += 1;
+        }
+    }
+    assert_eq!(cells, 84);
+}
+
+#[test]
 #[ignore = "a look at one scenario, for development: SCENARIO=file SEEDS=n MARKS=1"]
 fn look() {
     let path = std::env::var("SCENARIO").expect("SCENARIO names a file");
