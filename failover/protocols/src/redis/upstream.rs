@@ -316,6 +316,8 @@ impl Server {
         if !matches!(upstream.stage, Stage::Connected) {
             return None;
         }
+        // What moves no position at the sender moves none here, whatever its bytes on the wire: Pika's keepalives.
+        let bytes = if self.counts(&command) { bytes } else { 0 };
         let mut unknown = None;
         match &command {
             Command::Data(data) => self.apply(cx, data),
