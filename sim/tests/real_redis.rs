@@ -13,6 +13,7 @@ use firedrill_protocols::contract::{Mark as NodeMark, Observation as Announced, 
 use live::{GROUP, Live, eventually, free_addresses, micros, nap, wait_until_complete};
 use redis::sentinel::{SentinelClient, SentinelServerType};
 use redis::{Commands, Connection};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use std::time::Duration;
 struct RealRedis {
     addr: SocketAddrV4,
     child: Child,
+    folder: PathBuf,
 }
 
 impl RealRedis {
@@ -27,12 +29,16 @@ impl RealRedis {
         let mut command = Command::new("redis-server");
         command.args(["--bind", &addr.ip().to_string(), "--port", &addr.port().to_string()]);
         command.args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"]);
-        command.args(["--dir", &std::env::temp_dir().to_string_lossy()]);
+        // A folder of its own: a replica leaves the snapshot that it was sent, and the next server would load it.
+        let folder =
+            std::env::temp_dir().join(format!("firedrill-redis-{}-{}", std::process::id(), addr.port()));
+        std::fs::create_dir_all(&folder).expect("a temporary folder");
+        command.args(["--dir", &folder.to_string_lossy()]);
         if let Some(primary) = follows {
             command.args(["--replicaof", &primary.ip().to_string(), &primary.port().to_string()]);
         }
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        RealRedis { addr, child: child.expect("redis-server is installed") }
+        RealRedis { addr, child: child.expect("redis-server is installed"), folder }
     }
 
     fn kill(&mut self) {
@@ -45,6 +51,7 @@ impl Drop for RealRedis {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
