@@ -69,6 +69,17 @@ impl History {
         }
     }
 
+    /// Forgets the PINGs at the end of the stream, as if they had not been said ("meaningful offset").
+    pub fn trim_pings(&mut self) {
+        let Some(backlog) = &mut self.backlog else { return };
+        while let Some((Command::Ping, bytes)) = backlog.entries.back() {
+            let bytes = u64::from(*bytes);
+            self.offset.0 -= bytes;
+            backlog.bytes -= bytes;
+            backlog.entries.pop_back();
+        }
+    }
+
     /// The entries from `wanted` on, if a replica that has history `id` up to there can go on with ours.
     pub fn resume(&self, id: ReplId, wanted: Offset) -> Option<impl Iterator<Item = &(Command, u32)>> {
         let ours = id == self.id;
@@ -195,6 +206,19 @@ mod tests {
         }
         assert_eq!(resumed(&history, history.id, 7 * 14 + 1), Some(3));
         assert_eq!(resumed(&history, history.id, 6 * 14 + 1), None);
+    }
+
+    #[test]
+    fn trimmed_pings_are_offered_to_nobody() {
+        let random = &mut stream(1, 0, 0, 0);
+        let mut history = history(random, 1);
+        history.record(Command::Select(0), 23, 1 << 20);
+        history.record(Command::Ping, PING, 1 << 20);
+        history.record(Command::Ping, PING, 1 << 20);
+        history.trim_pings();
+        assert_eq!(history.offset, Offset(37), "the PING before the write stays");
+        assert_eq!(resumed(&history, history.id, 38), Some(0));
+        assert_eq!(resumed(&history, history.id, 52), None, "a replica that heard the PINGs is ahead now");
     }
 
     #[test]

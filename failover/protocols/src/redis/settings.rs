@@ -56,9 +56,9 @@ pub enum Persistence {
 /// Historical faults of replication, off by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quirks {
-    /// Redis 6.0.0 to 6.0.3 trimmed the PINGs at the end of the stream from the offset that a demoted node or a
-    /// waiting replica claims ("meaningful offset"), although they are in the stream: positions no longer meant the
-    /// same on two nodes (redis #7306, #7314, #7143; removed in 6.0.4).
+    /// Redis 6.0.0 to 6.0.3 trimmed the PINGs at the end of the stream from the offset that a node claims when it
+    /// begins to follow another ("meaningful offset"), although its own replicas had counted them: they are ahead of
+    /// it, and need a full copy (redis #7306, #7314, #7143; removed in 6.0.4).
     pub offset_excludes_pings: bool,
 }
 

@@ -126,6 +126,9 @@ impl Server {
         let was_synced = self.upstream.as_ref().is_none_or(|upstream| upstream.was_synced);
         self.drop_link(cx);
         self.history.keep_backlog();
+        if self.settings.quirks.offset_excludes_pings {
+            self.history.trim_pings();
+        }
         self.upstream = Some(Upstream { was_synced, ..Upstream::new(primary, cx.now()) });
         self.drop_replicas(cx);
         self.unblock_waits(cx, gate);
