@@ -66,6 +66,9 @@ fn every_museum_entry_is_caught_and_its_remedy_is_clean() {
         }
         let cured = scenario.remedied().expect("its remedy is valid");
         let well = cured.as_ref().map(|cured| runs(cured, 4));
+        for run in ill.iter().chain(well.iter().flatten()) {
+            assert_eq!(run.faults_effective, run.faults, "{}: a fault had no effect", path.display());
+        }
         // A hazard without a cure states what is lost.
         for text in &scenario.expect {
             assert!(holds(text, well.as_ref().unwrap_or(&ill)), "{}: `{text}` does not hold", path.display());

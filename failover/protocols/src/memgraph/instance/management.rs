@@ -74,7 +74,9 @@ impl Instance {
         replicas: Vec<ReplicaConfig>,
         writing: bool,
     ) {
-        if self.is_replication_busy() || self.is_main() && self.config.quirks.promote_not_idempotent {
+        // An instance that no coordinator ever promoted is MAIN only in name.
+        let again = self.is_main() && self.uuid.number > 0;
+        if self.is_replication_busy() || again && self.config.quirks.promote_not_idempotent {
             return cx.send(from, Message::Return(Return::Success(false)));
         }
         let prepared = match &mut self.state {
