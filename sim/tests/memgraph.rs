@@ -1,5 +1,6 @@
 //! The system `memgraph` through whole runs.
 
+use firedrill::backends::Backend;
 use firedrill::run::{Detail, measure, run};
 use firedrill::scenario::{Scenario, load};
 use firedrill_checkers::expect;
@@ -39,6 +40,19 @@ fn a_killed_main_costs_seconds_and_no_write() {
     assert!(measured.rto.outage);
     assert_eq!(measured.truth_agrees, Some(true));
     assert_eq!(outcome.trace, run(&scenario, 1, &Detail::default()).trace, "one seed, one trace");
+}
+
+#[test]
+fn bolt_over_bytes_recovers_as_fast_as_typed_messages() {
+    let path =
+        files("memgraph").into_iter().find(|path| path.ends_with("main-killed.json")).expect("it is shipped");
+    let scenario = scenario(&path);
+    Backend::Turmoil.supports(&scenario).expect("turmoil can do it");
+    let outcome = Backend::Turmoil.run(&scenario, 1, &Detail::default());
+    let measured = measure(&scenario, &outcome.records);
+    let rto = measured.rto.first.expect("there was an outage");
+    assert!(!rto.censored && (4_000.0..=7_200.0).contains(&rto.ms), "{rto:?}");
+    assert_eq!(measured.rpo.writes, Some(0));
 }
 
 #[test]

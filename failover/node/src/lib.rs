@@ -4,6 +4,7 @@
 //! Redis-like systems; [`disk`] is the record format of a node's files, [`memory_disk`] and [`faulty_disk`] are disks
 //! for drills; [`process`] puts it all together as `firedrill node`.
 
+pub mod bolt;
 pub mod disk;
 pub mod driver;
 pub mod faulty_disk;

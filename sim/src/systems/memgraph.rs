@@ -4,6 +4,8 @@ use super::{Builder, Client, SystemUnderTest};
 use crate::scenario::Span;
 use crate::world::{HostIndex, Layout, Resolution};
 use firedrill_checkers::record::NodeClass;
+use firedrill_node::bolt::MemgraphWire;
+use firedrill_node::driver::Wire;
 use firedrill_protocols::contract::{Endpoint, Shard, SocketAddrV4};
 use firedrill_protocols::memgraph::client::{self, ClientConfig};
 use firedrill_protocols::memgraph::coordinator::{Coordinator, CoordinatorConfig};
@@ -20,6 +22,7 @@ use firedrill_protocols::raft::{self, Member};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// Settings of the system `memgraph`. Defaults are Memgraph's, and the drivers'.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -379,6 +382,10 @@ impl SystemUnderTest for Config {
             build.client(client, zone, "here", move || Box::new(client::Client::new(config.clone())));
         }
         build.build()
+    }
+
+    fn wire(&self) -> Option<Rc<dyn Wire<Memgraph>>> {
+        Some(Rc::new(MemgraphWire))
     }
 
     /// An election, the first pings, and the promotion of the first MAIN.

@@ -4,12 +4,14 @@ use super::{Builder, Client, SystemUnderTest};
 use crate::scenario::Span;
 use crate::world::Layout;
 use firedrill_checkers::record::NodeClass;
+use firedrill_node::driver::{Codec, Framed, Side, Wire};
 use firedrill_protocols::contract::Shard;
 use firedrill_protocols::raft::quirks::Quirks;
 use firedrill_protocols::raft::service::{self, Kind, Server, ServerConfig, Service};
 use firedrill_protocols::raft::{self, Member};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::rc::Rc;
 
 const PORT_CLIENT: u16 = 7000;
 const PORT_PEER: u16 = 7100;
@@ -91,8 +93,21 @@ impl SystemUnderTest for Config {
         build.build()
     }
 
+    fn wire(&self) -> Option<Rc<dyn Wire<Service>>> {
+        Some(Rc::new(Frames))
+    }
+
     fn warmup(&self) -> Span {
         Span::secs(6)
+    }
+}
+
+/// The store has no public wire form: every exchange is a frame.
+struct Frames;
+
+impl Wire<Service> for Frames {
+    fn codec(&self, _: Kind, _: Side) -> Box<dyn Codec<Service>> {
+        Box::new(Framed::<service::Message>::default())
     }
 }
 

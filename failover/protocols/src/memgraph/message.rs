@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// Anything that is sent.
-#[derive(Clone, Debug, PartialEq, Hash)]
+#[derive(Clone, Debug, PartialEq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Message {
     /// Client to server.
     Bolt(Bolt),
@@ -25,7 +25,7 @@ pub enum Message {
 }
 
 /// What drivers send. A pipelined group of real Bolt messages is one here; its parts are named.
-#[derive(Clone, Debug, PartialEq, Hash)]
+#[derive(Clone, Debug, PartialEq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Bolt {
     /// HELLO and LOGON: begins a connection.
     Hello,
@@ -45,7 +45,7 @@ pub enum Bolt {
 }
 
 /// A query, as far as workloads need one.
-#[derive(Clone, Debug, PartialEq, Hash)]
+#[derive(Clone, Debug, PartialEq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Query {
     /// `MATCH`, `MERGE`, `SET`, `CREATE`: changes the graph.
     Change(Transaction),
@@ -56,7 +56,7 @@ pub enum Query {
 }
 
 /// What servers answer.
-#[derive(Clone, Debug, PartialEq, Hash)]
+#[derive(Clone, Debug, PartialEq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Answer {
     /// SUCCESS.
     Success {
@@ -81,7 +81,7 @@ pub enum Answer {
 }
 
 /// A routing table.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Table {
     /// Coordinators.
     pub routers: Vec<Address>,
@@ -92,7 +92,7 @@ pub struct Table {
 }
 
 /// Class of a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Code {
     /// `Memgraph.ClientError...`: drivers neither retry nor forget the server.
     Client,
@@ -103,7 +103,7 @@ pub enum Code {
 }
 
 /// What a failure says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Why {
     /// A write was sent to a replica.
     WriteOnReplica,
@@ -124,7 +124,7 @@ pub enum Why {
 }
 
 /// A request between instances.
-#[derive(Clone, Debug, PartialEq, Hash)]
+#[derive(Clone, Debug, PartialEq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Call {
     /// Leader to data instance, every second: are you there, and what are you?
     StateCheck,
@@ -224,7 +224,7 @@ pub enum Call {
 }
 
 /// What a follower hands to its leader.
-#[derive(Clone, Debug, PartialEq, Hash)]
+#[derive(Clone, Debug, PartialEq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Forwarded {
     /// The routing table.
     Table,
@@ -233,7 +233,7 @@ pub enum Forwarded {
 }
 
 /// How MAIN reaches a replica.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct ReplicaConfig {
     /// Which instance.
     pub id: InstanceId,
@@ -244,7 +244,7 @@ pub struct ReplicaConfig {
 }
 
 /// The answer to a [`Call`].
-#[derive(Clone, Debug, PartialEq, Hash)]
+#[derive(Clone, Debug, PartialEq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Return {
     /// Done or refused.
     Success(bool),
@@ -279,7 +279,7 @@ pub enum Return {
 }
 
 /// What a data instance says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct InstanceState {
     /// It is a replica.
     pub is_replica: bool,

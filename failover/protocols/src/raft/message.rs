@@ -73,7 +73,7 @@ pub struct Snapshot<P> {
 }
 
 /// A message between members. Requests travel on the session that their sender dialled, replies come back on it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Message<C, P> {
     /// A member that misses its leader asks whether it would be elected, without disturbing anyone (thesis §9.6).
     PreVote {
@@ -156,7 +156,7 @@ pub enum Message<C, P> {
 }
 
 /// Why an append did not fit: lets the leader skip a whole term of the receiver at once (thesis §3.5, end).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Conflict {
     /// The receiver's last entry that may agree: nothing after it does.
     pub maybe: Index,

@@ -23,7 +23,7 @@ pub struct Service;
 pub struct Embedding;
 
 /// A message of the store.
-#[derive(Clone, Debug, PartialEq, Hash)]
+#[derive(Clone, Debug, PartialEq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Message {
     /// Between servers.
     Raft(super::Message<Transaction, Graph>),
@@ -44,7 +44,7 @@ pub enum Message {
 }
 
 /// What clients ask for.
-#[derive(Clone, Debug, PartialEq, Hash)]
+#[derive(Clone, Debug, PartialEq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Request {
     /// Change the graph.
     Change(Transaction),
@@ -61,7 +61,7 @@ pub enum Request {
 }
 
 /// What servers answer.
-#[derive(Clone, Debug, PartialEq, Hash)]
+#[derive(Clone, Debug, PartialEq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Reply {
     /// Done.
     Done,
