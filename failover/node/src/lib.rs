@@ -5,6 +5,7 @@
 //! for drills; [`process`] puts it all together as `firedrill node`.
 
 pub mod bolt;
+pub mod cluster_bus;
 pub mod disk;
 pub mod driver;
 pub mod faulty_disk;

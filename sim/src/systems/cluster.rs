@@ -7,6 +7,8 @@ use super::{Builder, Client, SystemUnderTest};
 use crate::scenario::{Bytes, Span};
 use crate::world::{HostIndex, Layout};
 use firedrill_checkers::record::NodeClass;
+use firedrill_node::cluster_bus::ClusterWire;
+use firedrill_node::driver::Wire;
 use firedrill_protocols::cluster::bus::NodeId;
 use firedrill_protocols::cluster::client::{ClientSettings, ClusterClient};
 use firedrill_protocols::cluster::node::ClusterNode;
@@ -20,6 +22,7 @@ use firedrill_protocols::redis::settings::{Persistence, Settings as DataSettings
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 const PORT_CLIENT: u16 = 7000;
@@ -278,6 +281,10 @@ impl SystemUnderTest for Config {
         let slot = slot_of_number(key.0).0;
         let ranges = even_split(self.shards);
         Shard(ranges.partition_point(|&(_, last)| last < slot) as u16)
+    }
+
+    fn wire(&self) -> Option<Rc<dyn Wire<Cluster>>> {
+        Some(Rc::new(ClusterWire))
     }
 
     fn warmup(&self) -> Span {
