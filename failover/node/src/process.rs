@@ -192,7 +192,6 @@ fn prepare(config: &Config, clock: Clock, hear: impl FnMut(Observation) + 'stati
         random: stream(RandomState::new().hash_one(config.listen), 1, 0, 0),
         source: None,
         ports: vec![(config.listen, config.kind())],
-        datagrams: None,
         resolver: Box::new(|_| Resolved::AskNetwork),
         reports: Box::new(Announcer(hear)),
         notes: true,

@@ -42,7 +42,6 @@ fn serve(addr: SocketAddrV4, limits: Limits) {
         random: stream(1, 1, 1, 1),
         source: None,
         ports: vec![(addr, Kind::Client)],
-        datagrams: None,
         resolver: Box::new(|_| Resolved::Unknown),
         reports: Box::new(Silence),
         notes: false,

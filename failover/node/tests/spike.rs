@@ -70,7 +70,6 @@ where
         random: stream(1, 1, 1, 1),
         source: None,
         ports: Vec::new(),
-        datagrams: None,
         resolver: Box::new(|_| Resolved::AskNetwork),
         reports: Box::new(answers),
         notes: false,

@@ -41,21 +41,9 @@ pub const TABLE: &[Row] = &[
         ),
     },
     Row { fault: "restart with data, without data", kernel: Exact, turmoil: Exact, tcp: Exact },
-    Row {
-        fault: "process stopped (SIGSTOP)",
-        kernel: Exact,
-        turmoil: Exact,
-        tcp: Approximated("exact for nodes; clients run in the drill's own process and cannot be stopped"),
-    },
+    Row { fault: "process stopped (SIGSTOP)", kernel: Exact, turmoil: Exact, tcp: Exact },
     Row { fault: "stopped between decision and sends", kernel: Exact, turmoil: Exact, tcp: Exact },
-    Row {
-        fault: "virtual machine suspended",
-        kernel: Exact,
-        turmoil: Exact,
-        tcp: Approximated(
-            "stopped, and its clock set back by the gap when it goes on; a timer may fire before that",
-        ),
-    },
+    Row { fault: "virtual machine suspended", kernel: Exact, turmoil: Exact, tcp: Exact },
     Row {
         fault: "link cut, one way or both",
         kernel: Exact,
@@ -77,8 +65,8 @@ pub const TABLE: &[Row] = &[
     Row {
         fault: "datagrams lost, doubled, overtaken",
         kernel: Exact,
-        turmoil: Cannot("no system with datagrams has a wire form"),
-        tcp: Cannot("no system with datagrams has a wire form"),
+        turmoil: Approximated("rounded to the tick of 1 ms; those in flight are lost if their sender dies"),
+        tcp: Approximated("those that a slow link keeps are lost if their sender dies"),
     },
     Row { fault: "wall clock jumps", kernel: Exact, turmoil: Exact, tcp: Exact },
     Row {

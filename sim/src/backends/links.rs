@@ -20,6 +20,29 @@ pub(super) struct Links {
     effects: Rc<RefCell<BTreeMap<FaultId, u64>>>,
 }
 
+/// What the gate asks for each piece: how long it takes over a link as it is now.
+struct Weather<F> {
+    network: Rc<RefCell<Network>>,
+    effects: Rc<RefCell<BTreeMap<FaultId, u64>>>,
+    index: BTreeMap<Ipv4Addr, HostIndex>,
+    now: F,
+}
+
+impl<F: Fn() -> u64> Weather<F> {
+    /// Draw for one piece; `None` inside a host and for strangers. What makes the link worse has had an effect.
+    fn over<T>(&self, (from, to): Direction, draw: impl FnOnce(&mut Network, Pair, u64) -> T) -> Option<T> {
+        let pair = (*self.index.get(&from)?, *self.index.get(&to)?);
+        if pair.0 == pair.1 {
+            return None;
+        }
+        let mut network = self.network.borrow_mut();
+        for fault in network.worse_by(pair) {
+            *self.effects.borrow_mut().entry(*fault).or_default() += 1;
+        }
+        Some(draw(&mut network, pair, (self.now)()))
+    }
+}
+
 /// How a drawn span becomes a delay at the gate: worlds whose network has a latency of its own take it off.
 pub(super) type Rounding = fn(u64) -> Duration;
 
@@ -36,17 +59,16 @@ impl Links {
         let effects: Rc<RefCell<BTreeMap<FaultId, u64>>> = Rc::default();
         let index: BTreeMap<Ipv4Addr, HostIndex> =
             ips.iter().enumerate().map(|(at, ip)| (*ip, HostIndex(at as u16))).collect();
-        let (drawn, counted) = (network.clone(), effects.clone());
-        gate.set_shaper(Some(Box::new(move |(from, to), bytes| {
-            let (Some(&from), Some(&to)) = (index.get(&from), index.get(&to)) else { return Duration::ZERO };
-            if from == to {
-                return Duration::ZERO;
-            }
-            let mut network = drawn.borrow_mut();
-            for fault in network.worse_by((from, to)) {
-                *counted.borrow_mut().entry(*fault).or_default() += 1;
-            }
-            rounding(network.pass((from, to), now(), bytes))
+        let weather = Rc::new(Weather { network: network.clone(), effects: effects.clone(), index, now });
+        let streams = weather.clone();
+        gate.set_shaper(Some(Box::new(move |direction, bytes| {
+            let pass = |network: &mut Network, pair, now| network.pass(pair, now, bytes);
+            streams.over(direction, pass).map_or(Duration::ZERO, rounding)
+        })));
+        gate.set_caster(Some(Box::new(move |direction, bytes| {
+            let pass = |network: &mut Network, pair, now| network.pass_datagram(pair, now, bytes);
+            let spans = weather.over(direction, pass).unwrap_or_else(|| vec![0]);
+            spans.into_iter().map(rounding).collect()
         })));
         Links { gate, network, ips, cuts: BTreeMap::new(), effects }
     }

@@ -31,6 +31,11 @@ pub fn set_network(network: [u8; 2]) {
     NETWORK.set(network);
 }
 
+/// The network of this thread's layouts.
+pub fn network() -> [u8; 2] {
+    NETWORK.get()
+}
+
 /// Builds a [`Layout`]: hosts get addresses in order, processes are placed on hosts.
 pub struct Builder<S: System> {
     layout: Layout<S>,
@@ -56,7 +61,7 @@ impl<S: System> Builder<S> {
     /// A machine in zone `zone` of region `region`.
     pub fn host(&mut self, name: &str, zone: &str, region: &str) -> HostIndex {
         let at = self.layout.hosts.len() as u16;
-        let [a, b] = NETWORK.get();
+        let [a, b] = network();
         self.layout.hosts.push(Host {
             name: name.to_owned(),
             zone: zone.to_owned(),

@@ -8,7 +8,7 @@ mod memgraph;
 mod raft;
 mod sentinel;
 
-pub use layout::{Builder, Client, set_network};
+pub use layout::{Builder, Client, network, set_network};
 
 use crate::scenario::{Scenario, Span};
 use crate::view::View;

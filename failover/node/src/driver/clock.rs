@@ -25,6 +25,8 @@ struct State {
     base_local: u64,
     base_wall: i64,
     drift_ppm: i64,
+    /// The machine is suspended: both clocks stand still.
+    stands: bool,
 }
 
 impl State {
@@ -34,7 +36,7 @@ impl State {
     }
 
     fn local(&self, now: Instant) -> u64 {
-        let Some(base_true) = self.base_true else { return self.base_local };
+        let Some(base_true) = self.base_true.filter(|_| !self.stands) else { return self.base_local };
         let passed = i128::try_from(now.duration_since(base_true).as_micros()).unwrap_or(i128::MAX);
         let scaled = passed * i128::from(1_000_000 + self.drift_ppm) / 1_000_000;
         self.base_local.saturating_add(u64::try_from(scaled.max(0)).unwrap_or(u64::MAX))
@@ -53,7 +55,8 @@ impl State {
 impl Clock {
     /// A true clock that shows these values when it is read for the first time.
     pub fn new(local: LocalTime, wall: WallTime) -> Self {
-        let state = State { base_true: None, base_local: local.0, base_wall: wall.0, drift_ppm: 0 };
+        let state =
+            State { base_true: None, base_local: local.0, base_wall: wall.0, drift_ppm: 0, stands: false };
         Clock { state: Rc::new(RefCell::new(state)), changed: Rc::default() }
     }
 
@@ -83,6 +86,16 @@ impl Clock {
         self.change(|state| state.base_local = state.base_local.saturating_sub(gap_us));
     }
 
+    /// Both clocks stand still from now on, as while a virtual machine is suspended.
+    pub fn stand(&self) {
+        self.change(|state| state.stands = true);
+    }
+
+    /// They go on where they stood.
+    pub fn go_on(&self) {
+        self.change(|state| state.stands = false);
+    }
+
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.borrow_mut();
         state.rebase(Instant::now());
@@ -110,6 +123,9 @@ impl Clock {
     fn true_time_until(&self, deadline: LocalTime) -> Duration {
         let mut state = self.state.borrow_mut();
         let state = state.begun();
+        if state.stands && deadline.0 > state.base_local {
+            return SLEEP_MAX;
+        }
         let left = u128::from(deadline.0.saturating_sub(state.local(Instant::now())));
         let rate = u128::try_from(1_000_000 + state.drift_ppm).unwrap_or(1).max(1);
         Duration::from_micros(u64::try_from((left * 1_000_000).div_ceil(rate)).unwrap_or(u64::MAX))
@@ -154,6 +170,25 @@ mod tests {
         })
         .await;
         assert_eq!(slept.as_millis(), 8_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_stands_keeps_its_sleepers_until_it_goes_on() {
+        let clock = clock();
+        let other = clock.clone();
+        let change = async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            other.stand();
+            tokio::time::sleep(Duration::from_secs(7000)).await;
+            assert_eq!(other.now(), LocalTime(1_000_000));
+            other.go_on();
+            std::future::pending::<()>().await
+        };
+        let slept = true_time_of(async {
+            tokio::select! { () = clock.sleep_until(LocalTime(10_000_000)) => {} () = change => {} }
+        })
+        .await;
+        assert_eq!(slept.as_secs(), 7010);
     }
 
     #[tokio::test(start_paused = true)]

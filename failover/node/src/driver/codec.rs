@@ -38,6 +38,12 @@ pub trait Wire<S: System>: 'static {
     /// A codec for a new session.
     fn codec(&self, kind: S::Kind, side: Side) -> Box<dyn Codec<S>>;
 
+    /// Whether a port of this kind takes datagrams instead of connections.
+    fn takes_datagrams(&self, kind: S::Kind) -> bool {
+        let _ = kind;
+        false
+    }
+
     /// A message as one datagram; `None` where the system has none.
     fn encode_datagram(&self, message: &S::Message) -> Option<Vec<u8>> {
         let _ = message;

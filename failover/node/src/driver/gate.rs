@@ -18,6 +18,10 @@ pub type Direction = (Ipv4Addr, Ipv4Addr);
 /// Draws how long so many bytes take in a direction.
 pub type Shaper = Box<dyn FnMut(Direction, usize) -> Duration>;
 
+/// Draws after what times the copies of a datagram of so many bytes arrive: none if it is lost, several if the link
+/// doubles it.
+pub type Caster = Box<dyn FnMut(Direction, usize) -> Vec<Duration>>;
+
 /// The state of all directed links as a driver sees them. Clones are the same gate.
 #[derive(Clone, Default)]
 pub struct Gate(Rc<Inner>);
@@ -26,6 +30,7 @@ pub struct Gate(Rc<Inner>);
 struct Inner {
     cuts: RefCell<BTreeMap<Direction, Cut>>,
     shaper: RefCell<Option<Shaper>>,
+    caster: RefCell<Option<Caster>>,
     boots: RefCell<BTreeMap<Ipv4Addr, u32>>,
     held: Cell<u64>,
     changed: Notify,
@@ -65,6 +70,11 @@ impl Gate {
         *self.0.shaper.borrow_mut() = shaper;
     }
 
+    /// Who says what becomes of datagrams; without one each arrives once and takes no time here.
+    pub fn set_caster(&self, caster: Option<Caster>) {
+        *self.0.caster.borrow_mut() = caster;
+    }
+
     /// The host lost power.
     pub fn lose_host(&self, host: Ipv4Addr) {
         *self.0.boots.borrow_mut().entry(host).or_default() += 1;
@@ -84,6 +94,14 @@ impl Gate {
     /// How long data sent now take.
     pub fn delay(&self, direction: Direction, bytes: usize) -> Duration {
         self.0.shaper.borrow_mut().as_mut().map_or(Duration::ZERO, |shaper| shaper(direction, bytes))
+    }
+
+    /// After what times the copies of a datagram sent now arrive.
+    pub fn copies(&self, direction: Direction, bytes: usize) -> Vec<Duration> {
+        match &mut *self.0.caster.borrow_mut() {
+            Some(caster) => caster(direction, bytes),
+            None => vec![Duration::ZERO],
+        }
     }
 
     /// How often something had to wait at a cut: the proof that cuts had an effect.

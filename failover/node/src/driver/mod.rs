@@ -15,7 +15,7 @@ mod session;
 
 pub use clock::Clock;
 pub use codec::{BadInput, Codec, Framed, Side, Wire};
-pub use gate::{Direction, Gate, Shaper};
+pub use gate::{Caster, Direction, Gate, Shaper};
 pub use net::{Net, TokioNet, v4};
 
 use crate::disk::{Disk, Storage};
@@ -183,8 +183,6 @@ pub struct Setup<S: System, N: Net, D: Storage> {
     pub source: Option<Ipv4Addr>,
     /// The ports it listens on, and what is spoken there.
     pub ports: Vec<(SocketAddrV4, S::Kind)>,
-    /// Where it receives datagrams.
-    pub datagrams: Option<SocketAddrV4>,
     /// What host names mean here.
     pub resolver: Resolver,
     /// Who hears its announcements.
@@ -213,6 +211,7 @@ pub struct Driver<S: System, N: Net, D: Storage> {
     inputs: mpsc::UnboundedReceiver<Input>,
     hold: Rc<Hold>,
     steps: Rc<Cell<u64>>,
+    listening: bool,
     exiting: bool,
 }
 
@@ -303,6 +302,7 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
             inputs,
             hold,
             steps,
+            listening: false,
             exiting: false,
         };
         (driver, handle)
@@ -314,7 +314,9 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
     /// A port cannot be bound, or the disk cannot be read.
     pub async fn run(mut self) -> io::Result<Exited> {
         let image = self.setup.disk.load()?;
-        self.listen().await?;
+        if !self.listening {
+            self.listen().await?;
+        }
         self.step(|node, cx| node.start(cx, &image)).await;
         drop(image);
         while !self.exiting {
@@ -325,17 +327,23 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
         Ok(Exited)
     }
 
-    async fn listen(&mut self) -> io::Result<()> {
-        for (port, &(addr, _)) in self.setup.ports.iter().enumerate() {
+    /// Bind the ports before the node runs: who dials meanwhile waits. [`Driver::run`] does it otherwise.
+    ///
+    /// # Errors
+    /// A port cannot be bound.
+    pub async fn listen(&mut self) -> io::Result<()> {
+        self.listening = true;
+        for (port, &(addr, kind)) in self.setup.ports.iter().enumerate() {
+            if self.setup.wire.takes_datagrams(kind) {
+                let socket = Rc::new(self.setup.net.bind_datagrams(addr).await?);
+                self.datagram_socket = Some(socket.clone());
+                let received = self.channels.datagrams.sender.clone();
+                self.tasks.spawn_local(receive_all(self.setup.net.clone(), socket, received));
+                continue;
+            }
             let listener = self.setup.net.bind(addr).await?;
             let accepted = self.channels.accepted.sender.clone();
             self.tasks.spawn_local(accept_all(self.setup.net.clone(), listener, port, accepted));
-        }
-        if let Some(addr) = self.setup.datagrams {
-            let socket = Rc::new(self.setup.net.bind_datagrams(addr).await?);
-            self.datagram_socket = Some(socket.clone());
-            let received = self.channels.datagrams.sender.clone();
-            self.tasks.spawn_local(receive_all(self.setup.net.clone(), socket, received));
         }
         Ok(())
     }
@@ -425,7 +433,7 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
                 let until = self.setup.clock.now() + span;
                 self.setup.clock.sleep_until(until).await;
             }
-            Effect::Cast { to, message } => self.cast(to, &message).await,
+            Effect::Cast { to, message } => self.cast(to, &message),
             Effect::After { token, effect } => self.execute_after(token, *effect),
             effect => self.execute_now(effect),
         }
@@ -597,17 +605,23 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
         }
     }
 
-    async fn cast(&mut self, to: SocketAddrV4, message: &S::Message) {
+    /// A cut drops datagrams, a slow link keeps them for a while; in that time they depend on this process.
+    fn cast(&mut self, to: SocketAddrV4, message: &S::Message) {
         let (Some(socket), Some(bytes)) = (&self.datagram_socket, self.setup.wire.encode_datagram(message))
         else {
             return;
         };
         let link = (self.own_host(), *to.ip());
-        if self.setup.gate.is_open(link) {
-            // A datagram that cannot be sent is a lost datagram.
-            let _ = self.setup.net.send_datagram(socket, &bytes, to).await;
-        } else {
-            self.setup.gate.count(link);
+        if !self.setup.gate.is_open(link) {
+            return self.setup.gate.count(link);
+        }
+        for delay in self.setup.gate.copies(link, bytes.len()) {
+            let (net, socket, bytes) = (self.setup.net.clone(), socket.clone(), bytes.clone());
+            self.tasks.spawn_local(async move {
+                tokio::time::sleep(delay).await;
+                // A datagram that cannot be sent is a lost datagram.
+                let _ = net.send_datagram(&socket, &bytes, to).await;
+            });
         }
     }
 

@@ -9,7 +9,8 @@ mod part;
 mod process;
 mod wire;
 
-pub use process::main as process_main;
+pub use process::{be, main as process_main, take_charge};
+pub use wire::Charge;
 
 use crate::kernel::Settings;
 use crate::kernel::process::PURPOSE_PROTOCOL;
@@ -23,21 +24,23 @@ use firedrill_node::disk::{Disk, Folder};
 use firedrill_node::driver::{self, Driver, Handle, Limits, Reports, TokioNet, Wire};
 use firedrill_node::memory_disk::MemoryDisk;
 use firedrill_protocols::contract::{
-    Inspection, Observation, Op, Orchestration, RequestId, Shard, SocketAddrV4, System, stream,
+    Inspection, Ipv4Addr, Observation, Op, Orchestration, RequestId, Shard, SocketAddrV4, System, stream,
 };
 use part::Part;
 use rustix::process::{Pid, Signal, kill_process};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::pin::Pin;
+use std::process::{ChildStdin, Command, Stdio};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, LocalSet};
-use wire::{Charge, Line, Order, monotonic};
+use wire::{Line, Order, monotonic};
 
 /// Run one seed of a scenario with real processes of `program`; `None` if its system has no wire form.
 ///
@@ -50,23 +53,18 @@ pub fn run(scenario: &Scenario, seed: u64, detail: &Detail, program: &Path) -> i
         fn visit<T: SystemUnderTest>(self, system: &T) -> Self::Out {
             let Go(scenario, seed, detail, program) = self;
             let Some(wire) = system.wire() else { return Ok(None) };
-            let network = free_network();
-            set_network(network);
+            let network = Network::take()?;
+            set_network(network.bytes());
             let layout = system.layout(&clients_of(scenario));
             let setup = Setup::new(scenario, system, &layout);
             let settings = kernel_settings(scenario, &layout, seed, detail);
-            let charge = Charge {
-                scenario: scenario.clone(),
-                node: 0,
-                seed,
-                incarnation: 0,
-                data: PathBuf::new(),
+            let child = Child {
+                program: program.to_owned(),
+                arguments: vec!["node".to_owned(), "--drill".to_owned()],
+                cause: serde_json::to_value(scenario).map_err(io::Error::other)?,
                 network,
-                notes: detail.notes,
-                faults: Vec::new(),
-                lost: Vec::new(),
             };
-            let mut world = Tcp::new(layout, &settings, wire, charge, program)?;
+            let mut world = Tcp::new(layout, &settings, wire, child)?;
             let mut records = drive(scenario, setup, &mut world, seed);
             records.truth = None;
             Ok(Some(Outcome { records, trace: TraceHash::default(), events: Vec::new() }))
@@ -77,11 +75,46 @@ pub fn run(scenario: &Scenario, seed: u64, detail: &Detail, program: &Path) -> i
     outcome
 }
 
-/// A network of loopback addresses that no other run of this process has; runs of other processes differ by theirs.
-fn free_network() -> [u8; 2] {
-    static NEXT: AtomicU8 = AtomicU8::new(0);
-    let run = NEXT.fetch_add(1, Ordering::Relaxed);
-    [127, 1 + (std::process::id() as u8).wrapping_mul(31).wrapping_add(run) % 250]
+/// The program that nodes run as: it must call [`take_charge`] and [`be`] on the same layout.
+#[derive(Debug)]
+pub struct Child {
+    /// Its file.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// What it makes the layout from.
+    pub cause: serde_json::Value,
+    /// The layout's addresses.
+    pub network: Network,
+}
+
+/// A network of loopback addresses, 127.N.0.0/16, that nobody else has while this lives: its last address is bound.
+#[derive(Debug)]
+pub struct Network {
+    bytes: [u8; 2],
+    _held: TcpListener,
+}
+
+impl Network {
+    /// Take one that is free.
+    ///
+    /// # Errors
+    /// All are taken.
+    pub fn take() -> io::Result<Network> {
+        let first = std::process::id() as u8;
+        for step in 0..=u8::MAX {
+            let bytes = [127, first.wrapping_add(step).max(1)];
+            if let Ok(held) = TcpListener::bind((Ipv4Addr::new(127, bytes[1], 255, 254), 1 << 15)) {
+                return Ok(Network { bytes, _held: held });
+            }
+        }
+        Err(io::Error::other("more than 250 drills run on this machine"))
+    }
+
+    /// The first two bytes of its addresses.
+    pub fn bytes(&self) -> [u8; 2] {
+        self.bytes
+    }
 }
 
 /// What comes from outside the world's own thread.
@@ -100,15 +133,56 @@ struct Process<S: System> {
     starts_at: SimTime,
     incarnation: u32,
     child: Option<Running>,
-    client: Option<(Handle<S>, JoinHandle<()>)>,
+    client: Option<Client<S>>,
     paused_by: Vec<FaultId>,
     hold_next: Option<FaultId>,
     holds: bool,
     messages: u64,
 }
 
+/// A client: it runs here, and can be stopped with all its tasks like a process.
+struct Client<S: System> {
+    handle: Handle<S>,
+    task: JoinHandle<()>,
+    freezer: Rc<Freezer>,
+}
+
+/// Whether a client is stopped.
+#[derive(Default)]
+struct Freezer {
+    frozen: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Freezer {
+    fn set(&self, frozen: bool) {
+        self.frozen.set(frozen);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+/// A client's tasks, which are polled only while it runs.
+struct Freezable {
+    tasks: LocalSet,
+    freezer: Rc<Freezer>,
+}
+
+impl Future for Freezable {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        *self.freezer.waker.borrow_mut() = Some(cx.waker().clone());
+        if self.freezer.frozen.get() {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.tasks).poll(cx)
+    }
+}
+
 struct Running {
-    child: Child,
+    child: std::process::Child,
     orders: ChildStdin,
 }
 
@@ -156,10 +230,11 @@ pub struct Tcp<S: System> {
     wire: Rc<dyn Wire<S>>,
     charge: Charge,
     program: PathBuf,
+    arguments: Vec<String>,
+    _network: Network,
     folder: PathBuf,
     faults: Vec<(FaultId, Action)>,
     lost: Vec<HostIndex>,
-    suspended: Vec<(FaultId, HostIndex, u64)>,
     /// Effects that children told, by fault and process; a process that ended keeps its last word.
     effects: BTreeMap<(FaultId, u16, u32), u64>,
     own_effects: BTreeMap<FaultId, u64>,
@@ -167,13 +242,27 @@ pub struct Tcp<S: System> {
 }
 
 impl<S: System> Tcp<S> {
-    fn new(
+    /// A world whose processes are up and have just begun.
+    ///
+    /// # Errors
+    /// A process cannot be started, or does not become ready.
+    pub fn new(
         layout: Layout<S>,
         settings: &Settings,
         wire: Rc<dyn Wire<S>>,
-        charge: Charge,
-        program: &Path,
+        child: Child,
     ) -> io::Result<Self> {
+        let charge = Charge {
+            cause: child.cause,
+            node: 0,
+            seed: settings.seed,
+            incarnation: 0,
+            data: PathBuf::new(),
+            network: child.network.bytes(),
+            notes: settings.notes,
+            faults: Vec::new(),
+            lost: Vec::new(),
+        };
         let hosts = (0..layout.hosts.len() as u16).map(HostIndex);
         let parts = hosts.map(|host| Part::new(&layout, settings, host, None)).collect();
         let mut names = BTreeMap::new();
@@ -218,11 +307,12 @@ impl<S: System> Tcp<S> {
             names,
             wire,
             charge,
-            program: program.to_owned(),
+            program: child.program,
+            arguments: child.arguments,
+            _network: child.network,
             folder,
             faults: Vec::new(),
             lost: Vec::new(),
-            suspended: Vec::new(),
             effects: BTreeMap::new(),
             own_effects: BTreeMap::new(),
             thawed: Vec::new(),
@@ -285,7 +375,7 @@ impl<S: System> Tcp<S> {
         let incarnation = self.processes[usize::from(node)].incarnation;
         let data = self.data(node);
         let mut child = Command::new(&self.program)
-            .args(["node", "--drill"])
+            .args(&self.arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -303,7 +393,8 @@ impl<S: System> Tcp<S> {
         let sender = self.sender.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines() {
-                let Some(line) = line.ok().and_then(|line| serde_json::from_str(&line).ok()) else { break };
+                let Ok(line) = line else { break };
+                let Ok(line) = serde_json::from_str(&line) else { continue };
                 if sender.send(News::Line(node, incarnation, line)).is_err() {
                     return;
                 }
@@ -326,18 +417,18 @@ impl<S: System> Tcp<S> {
             random: stream(self.charge.seed, PURPOSE_PROTOCOL, u32::from(node), process.incarnation),
             source: Some(*process.address.ip()),
             ports: Vec::new(),
-            datagrams: None,
             resolver: part.resolver(),
             reports: Box::new(Voice { node: NodeIndex(node), told: self.told.clone() }),
             notes: self.charge.notes,
             limits: Limits::default(),
         };
         let (driver, handle) = Driver::new((process.make)(), setup);
-        let task = self.tasks.spawn_local(async move {
-            // A client has no ports and no files: nothing can keep it from running.
-            let _ = driver.run().await;
-        });
-        self.processes[usize::from(node)].client = Some((handle, task));
+        let tasks = LocalSet::new();
+        // A client has no ports and no files: nothing can keep it from running.
+        tasks.spawn_local(driver.run());
+        let freezer = Rc::new(Freezer::default());
+        let task = self.tasks.spawn_local(Freezable { tasks, freezer: freezer.clone() });
+        self.processes[usize::from(node)].client = Some(Client { handle, task, freezer });
         Ok(())
     }
 
@@ -387,8 +478,8 @@ impl<S: System> Tcp<S> {
             let _ = running.child.kill();
             let _ = running.child.wait();
         }
-        if let Some((_, task)) = process.client.take() {
-            task.abort();
+        if let Some(client) = process.client.take() {
+            client.task.abort();
         }
         self.life(node, life);
         true
@@ -401,17 +492,24 @@ impl<S: System> Tcp<S> {
         if data == Data::Wiped {
             let _ = std::fs::remove_dir_all(self.data(node));
         }
+        if let Err(error) = self.spawn(node) {
+            panic!("a process could not be started: {error}");
+        }
+        if self.processes[usize::from(node)].client.is_some() {
+            self.boot(node);
+        }
+        self.order(node, &Order::Go);
+        self.life(node, Life::Up);
+    }
+
+    /// A process is up: if its host had lost power, the others may see it again.
+    fn boot(&mut self, node: u16) {
         let host = self.processes[usize::from(node)].host;
         if let Some(at) = self.lost.iter().position(|lost| *lost == host) {
             self.lost.remove(at);
             self.order_all(&Order::Boot(host));
             self.parts.iter_mut().for_each(|part| part.boot(host));
         }
-        if let Err(error) = self.spawn(node) {
-            panic!("a process could not be started: {error}");
-        }
-        self.order(node, &Order::Go);
-        self.life(node, Life::Up);
     }
 
     fn lose_host(&mut self, host: HostIndex) -> bool {
@@ -436,10 +534,13 @@ impl<S: System> Tcp<S> {
     // ---------------------------------------------------------------------------------------------------- pauses
 
     fn stop(&mut self, fault: FaultId, node: u16) {
-        if self.processes[usize::from(node)].child.is_none() {
+        if !self.is_up(node) {
             return;
         }
         self.signal(node, Signal::STOP);
+        if let Some(client) = &self.processes[usize::from(node)].client {
+            client.freezer.set(true);
+        }
         self.processes[usize::from(node)].paused_by.push(fault);
         self.life(node, Life::Paused);
     }
@@ -452,9 +553,15 @@ impl<S: System> Tcp<S> {
         let process = &mut self.processes[usize::from(node)];
         let was_stopped = !process.paused_by.is_empty();
         process.paused_by.retain(|by| *by != fault);
-        if !was_stopped || !process.paused_by.is_empty() || process.child.is_none() {
+        if !was_stopped || !process.paused_by.is_empty() {
             return;
         }
+        if let Some(client) = &process.client {
+            client.freezer.set(false);
+            *self.own_effects.entry(fault).or_default() += 1;
+            return self.life(node, Life::Resumed);
+        }
+        let process = &mut self.processes[usize::from(node)];
         if std::mem::take(&mut process.holds) {
             self.order(node, &Order::Release);
         }
@@ -471,12 +578,27 @@ impl<S: System> Tcp<S> {
         self.stop(fault, node);
     }
 
-    fn wake(&mut self, fault: FaultId) {
-        let over: Vec<_> = self.suspended.extract_if(.., |(by, ..)| *by == fault).collect();
-        for (_, host, since) in over {
-            let gap = self.now.saturating_sub(since);
-            for node in self.nodes_on(host) {
-                self.order(node, &Order::Lose(gap));
+    /// Let the clocks of a machine stand, then stop its processes: so that no timer fires when they go on.
+    fn suspend(&mut self, fault: FaultId, host: HostIndex) {
+        self.spread(fault, &Action::Suspend(host));
+        for node in self.nodes_on(host) {
+            if self.processes[usize::from(node)].child.is_some() {
+                self.await_standing(node);
+            }
+            self.stop(fault, node);
+        }
+    }
+
+    fn await_standing(&mut self, node: u16) {
+        let patience = Duration::from_secs(1);
+        loop {
+            let news =
+                self.runtime.block_on(async { tokio::time::timeout(patience, self.news.recv()).await });
+            match news {
+                Ok(Some(News::Line(by, _, Line::Standing))) if by == node => return,
+                Ok(Some(news)) => self.hear(news),
+                // It has died, or is stopped already.
+                Ok(None) | Err(_) => return,
             }
         }
     }
@@ -520,7 +642,8 @@ impl<S: System> Tcp<S> {
                 }
             }
             Line::Messages(count) => self.processes[usize::from(node)].messages = count,
-            Line::Ready | Line::Observed { .. } | Line::Effects { .. } => {}
+            Line::Ready => self.boot(node),
+            Line::Standing | Line::Observed { .. } | Line::Effects { .. } => {}
         }
     }
 
@@ -577,8 +700,8 @@ impl<S: System> World for Tcp<S> {
     }
 
     fn request(&mut self, client: NodeIndex, request: RequestId, op: Op, deadline: Duration) {
-        if let Some((handle, _)) = &self.processes[usize::from(client.0)].client {
-            handle.request(request, op, deadline);
+        if let Some(client) = &self.processes[usize::from(client.0)].client {
+            client.handle.request(request, op, deadline);
         }
     }
 
@@ -601,9 +724,7 @@ impl<S: System> World for Tcp<S> {
                 false
             }
             Action::Suspend(host) => {
-                self.suspended.push((fault, *host, self.now));
-                self.spread(fault, action);
-                self.nodes_on(*host).into_iter().for_each(|node| self.stop(fault, node));
+                self.suspend(fault, *host);
                 false
             }
             Action::Terminate(node) => {
@@ -625,7 +746,6 @@ impl<S: System> World for Tcp<S> {
     fn undo(&mut self, fault: FaultId) {
         self.now = self.since_began(monotonic());
         self.faults.retain(|(by, _)| *by != fault);
-        self.wake(fault);
         self.order_all(&Order::Undo(fault));
         self.parts.iter_mut().for_each(|part| part.undo(fault));
         (0..self.processes.len() as u16).for_each(|node| self.resume(fault, node));

@@ -27,6 +27,7 @@ pub(super) struct Part {
     names: Rc<RefCell<Names>>,
     clock_faults: Vec<(FaultId, ClockFault, u64)>,
     disk_faults: Vec<(FaultId, DiskFault, u64)>,
+    suspended: Vec<FaultId>,
     done: Vec<(FaultId, u64)>,
     /// Steps of the node, by which readings of a wrong clock are counted.
     pub(super) steps: u64,
@@ -55,9 +56,14 @@ impl Part {
             names: Rc::new(RefCell::new(layout.names.clone())),
             clock_faults: Vec::new(),
             disk_faults: Vec::new(),
+            suspended: Vec::new(),
             done: Vec::new(),
             steps: 0,
         }
+    }
+
+    pub(super) fn host(&self) -> HostIndex {
+        self.host
     }
 
     pub(super) fn gate(&self) -> &Gate {
@@ -82,6 +88,10 @@ impl Part {
                 let pairs = self.links.pairs_of(*host);
                 self.links.cut(fault, &pairs);
             }
+            Action::Suspend(_) => {
+                self.suspended.push(fault);
+                self.clock.stand();
+            }
             Action::LoseHost(host) if *host != self.host => self.lose(*host),
             Action::Clock(host, kind) if *host == self.host => self.clock_fault(fault, *kind),
             Action::Disk(node, kind) if Some(*node) == self.node => {
@@ -89,8 +99,7 @@ impl Part {
                 self.set_disk(matches!(kind, DiskFault::Fail { once: true }));
             }
             Action::Rename { zone, name, to } => self.names.borrow_mut().in_zone(zone, name, *to),
-            Action::Suspend(_)
-            | Action::LoseHost(_)
+            Action::LoseHost(_)
             | Action::Clock(..)
             | Action::Disk(..)
             | Action::Kill(_)
@@ -134,6 +143,9 @@ impl Part {
             self.done.push((fault, effects));
         }
         self.links.undo(fault);
+        if self.suspended.extract_if(.., |by| *by == fault).count() > 0 && self.suspended.is_empty() {
+            self.clock.go_on();
+        }
         let over: Vec<_> = self.clock_faults.extract_if(.., |(by, ..)| *by == fault).collect();
         for (_, kind, _) in over {
             match kind {

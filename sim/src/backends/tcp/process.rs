@@ -3,13 +3,15 @@
 
 use super::part::Part;
 use super::wire::{Charge, Line, Order, monotonic};
+use crate::kernel::Settings;
 use crate::kernel::process::PURPOSE_PROTOCOL;
 use crate::run::{Detail, kernel_settings};
+use crate::scenario::Scenario;
 use crate::systems::{SystemUnderTest, Visit, clients_of, set_network};
-use crate::world::{Action, FaultId};
+use crate::world::{Action, FaultId, Layout};
 use firedrill_checkers::record::NodeIndex;
 use firedrill_node::disk::{Disk, Folder};
-use firedrill_node::driver::{self, Direction, Driver, Handle, Limits, Reports, TokioNet};
+use firedrill_node::driver::{self, Direction, Driver, Handle, Limits, Reports, TokioNet, Wire};
 use firedrill_node::faulty_disk::FaultyDisk;
 use firedrill_protocols::contract::{
     Observation, Orchestration, Outcome, RequestId, Shard, Signal, SocketAddrV4, System, stream,
@@ -28,24 +30,39 @@ const PULSE: Duration = Duration::from_millis(100);
 /// A pulse so late means that the process was stopped.
 const STOOD: u64 = 250_000;
 
-/// Be a process of a drill, until the parent or the node ends it.
+/// Be a process of a drill, as `firedrill node --drill`: a node of the system of a scenario.
 ///
 /// # Errors
 /// The charge cannot be read, a port cannot be bound, or a folder not be made.
 pub fn main() -> io::Result<()> {
+    let charge = take_charge()?;
+    let scenario: Scenario = serde_json::from_value(charge.cause.clone())?;
+    struct Be<'a>(Charge, &'a Scenario);
+    impl Visit for Be<'_> {
+        type Out = io::Result<()>;
+        fn visit<T: SystemUnderTest>(self, system: &T) -> io::Result<()> {
+            let Be(charge, scenario) = self;
+            let wire = system.wire().ok_or_else(|| io::Error::other("this system has no wire form"))?;
+            let layout = system.layout(&clients_of(scenario));
+            let detail = Detail { notes: charge.notes, ..Detail::default() };
+            let settings = kernel_settings(scenario, &layout, charge.seed, &detail);
+            be(charge, layout, &settings, wire)
+        }
+    }
+    scenario.system.visit(Be(charge, &scenario))
+}
+
+/// Read who we are; from then on this process dies with its parent, and builds layouts of the addresses of its drill.
+///
+/// # Errors
+/// It cannot be read.
+pub fn take_charge() -> io::Result<Charge> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let mut first = String::new();
     io::stdin().lock().read_line(&mut first)?;
     let charge: Charge = serde_json::from_str(&first)?;
     set_network(charge.network);
-    struct Be(Charge);
-    impl Visit for Be {
-        type Out = io::Result<()>;
-        fn visit<T: SystemUnderTest>(self, system: &T) -> io::Result<()> {
-            be(system, self.0)
-        }
-    }
-    charge.scenario.system.clone().visit(Be(charge))
+    Ok(charge)
 }
 
 /// Lines on their way to the parent; a thread writes them, so that a full pipe does not stop the node.
@@ -59,7 +76,8 @@ impl Mouth {
             let mut out = io::stdout().lock();
             for line in lines {
                 let Ok(text) = serde_json::to_string(&line) else { return };
-                if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
+                // The leading end of line: what the program may have printed without one is none of ours.
+                if writeln!(out, "\n{text}").and_then(|()| out.flush()).is_err() {
                     return;
                 }
             }
@@ -98,16 +116,21 @@ impl<S: System> Reports<S> for Voice {
     }
 }
 
-fn be<T: SystemUnderTest>(system: &T, charge: Charge) -> io::Result<()> {
-    let wire = system.wire().ok_or_else(|| io::Error::other("this system has no wire form"))?;
-    let mut layout = system.layout(&clients_of(&charge.scenario));
-    let detail = Detail { notes: charge.notes, ..Detail::default() };
-    let settings = kernel_settings(&charge.scenario, &layout, charge.seed, &detail);
+/// Be the process of this charge in this layout, until the parent or the node ends it.
+///
+/// # Errors
+/// A port cannot be bound, or a folder not be made.
+pub fn be<S: System>(
+    charge: Charge,
+    mut layout: Layout<S>,
+    settings: &Settings,
+    wire: Rc<dyn Wire<S>>,
+) -> io::Result<()> {
     let node = NodeIndex(charge.node);
     let host = layout.processes[usize::from(node.0)].host;
     let ip = layout.hosts[usize::from(host.0)].ip;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut part = Part::new(&layout, &settings, host, Some(node));
+    let mut part = Part::new(&layout, settings, host, Some(node));
     charge.lost.iter().for_each(|lost| part.lose(*lost));
     charge.faults.iter().for_each(|(fault, action)| part.act(*fault, action));
     let part = Rc::new(RefCell::new(part));
@@ -128,17 +151,17 @@ fn be<T: SystemUnderTest>(system: &T, charge: Charge) -> io::Result<()> {
             random: stream(charge.seed, PURPOSE_PROTOCOL, u32::from(node.0), charge.incarnation),
             source: Some(ip),
             ports: process.listens.iter().map(|(port, kind)| (SocketAddrV4::new(ip, *port), *kind)).collect(),
-            datagrams: None,
             resolver: part.resolver(),
             reports: Box::new(Voice { mouth: mouth.clone(), messages: messages.clone() }),
             notes: charge.notes,
             limits: Limits::default(),
         }
     };
-    let (driver, handle) = Driver::new((process.make)(), setup);
+    let (mut driver, handle) = Driver::new((process.make)(), setup);
     let mut orders = listen();
-    mouth.say(Line::Ready);
     let done = runtime.block_on(LocalSet::new().run_until(async move {
+        driver.listen().await?;
+        mouth.say(Line::Ready);
         while !matches!(orders.recv().await, Some(Order::Go) | None) {}
         let life = Life { part, handle, mouth, messages, faults: BTreeMap::new() };
         tokio::select! {
@@ -206,11 +229,15 @@ impl<S: System> Life<S> {
                     self.handle.hold();
                 }
                 self.part.borrow_mut().act(fault, &action);
+                if let Action::Suspend(host) = action
+                    && host == self.part.borrow().host()
+                {
+                    self.mouth.say(Line::Standing);
+                }
             }
             Order::Undo(fault) => self.part.borrow_mut().undo(fault),
             Order::Boot(host) => self.part.borrow_mut().boot(host),
             Order::Release => self.handle.release(),
-            Order::Lose(micros) => self.part.borrow().clock.lose(Duration::from_micros(micros)),
             Order::Terminate => self.handle.signal(Signal::Terminate),
         }
     }

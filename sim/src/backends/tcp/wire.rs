@@ -8,15 +8,16 @@ use std::path::PathBuf;
 
 /// The first line to a process: who it is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Charge {
-    pub(super) scenario: crate::scenario::Scenario,
+pub struct Charge {
+    /// What its program makes the layout from: for `firedrill node --drill` the scenario.
+    pub cause: serde_json::Value,
+    /// First two bytes of all addresses.
+    pub network: [u8; 2],
     pub(super) node: u16,
     pub(super) seed: u64,
     pub(super) incarnation: u32,
     /// Folder of its data.
     pub(super) data: PathBuf,
-    /// First two bytes of all addresses.
-    pub(super) network: [u8; 2],
     pub(super) notes: bool,
     /// Faults that are on already.
     pub(super) faults: Vec<(FaultId, Action)>,
@@ -37,8 +38,6 @@ pub(super) enum Order {
     Boot(HostIndex),
     /// What was held may go.
     Release,
-    /// The clock stood still for so many microseconds.
-    Lose(u64),
     /// SIGTERM, in order with the rest.
     Terminate,
 }
@@ -53,6 +52,8 @@ pub(super) enum Line {
         shard: Shard,
         fact: Fact,
     },
+    /// Its clocks stand, as those of a suspended machine: it may be stopped.
+    Standing,
     /// It froze before its sends.
     Held,
     Orchestrated {

@@ -348,7 +348,6 @@ impl<S: System> Turmoil<S> {
             random: stream(self.seed, PURPOSE_PROTOCOL, u32::from(node), process.incarnation),
             source: Some(ip),
             ports: listens.collect(),
-            datagrams: None,
             resolver: Box::new(move |name| match names.borrow().resolve(&zone, name) {
                 Resolution::Ip(ip) => Resolved::Host(ip),
                 Resolution::Unknown => Resolved::Unknown,
