@@ -105,7 +105,7 @@ impl Story {
         }
         if self.left_out > 0 {
             out.push_str(&format!(
-                "{:>width$}  {} lesser events left out (-v tells all)\n",
+                "{:>width$}  {} lesser events left out (--all tells them)\n",
                 "..", self.left_out
             ));
         }

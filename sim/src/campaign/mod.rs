@@ -11,7 +11,7 @@ pub use capsule::{Capsule, CapsuleError};
 pub use cross_check::cross_check;
 pub use store::{Store, StoreError, read_plan, read_results, remaining};
 pub use twin::compare_with_twin;
-pub use verdict::{judge, line_of};
+pub use verdict::{judge, line_from, line_of};
 pub use work::{Interrupt, Progress, Task, execute};
 
 use crate::backends::Backend;
@@ -48,24 +48,50 @@ pub fn replay_command(job: &Job, seed: u64) -> String {
     format!("firedrill replay {target} --seed {seed}{backend}")
 }
 
-/// Whole records of the runs worth drawing: failing ones first, then the slowest recovery. They are made again by
-/// replay: one seed is one run.
-pub fn store_worst(job: &Job, result: &mut ScenarioResult, at_most: usize) {
+/// Which whole records a campaign keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Keep {
+    /// Failing runs, the slowest recovery, and every hundredth run as a sample.
+    #[default]
+    Worst,
+    /// Every run.
+    All,
+}
+
+/// Why a run's records were kept that is not worth drawing.
+pub const SAMPLE: &str = "sample";
+
+/// From one sampled run to the next.
+const SAMPLE_EVERY: usize = 100;
+
+/// The runs whose whole records are kept, and why: first those worth drawing, then the samples.
+pub fn runs_to_keep(result: &ScenarioResult, keep: Keep) -> Vec<(Seed, String)> {
+    let mut kept = worth_drawing(result);
+    let every = if keep == Keep::All { 1 } else { SAMPLE_EVERY };
+    for line in result.lines.iter().skip(every - 1).step_by(every) {
+        if !kept.iter().any(|(seed, _)| *seed == line.seed) {
+            kept.push((line.seed, SAMPLE.to_owned()));
+        }
+    }
+    kept
+}
+
+/// The whole records of a run. It is made again by replay: one seed is one run.
+pub fn record_of(job: &Job, seed: Seed, why: String) -> StoredRun {
     let scenario = &job.loaded.scenario;
-    for (seed, why) in worth_drawing(result).into_iter().take(at_most) {
-        let outcome = job.backend.run(scenario, seed.0, &Detail { notes: true, ..Detail::default() });
-        let measurement = crate::run::measure(scenario, &outcome.records);
-        result.stored.push(StoredRun {
-            seed,
-            why,
-            records: outcome.records,
-            measurement,
-            violations: Vec::new(),
-            replay: replay_command(job, seed.0),
-        });
+    let outcome = job.backend.run(scenario, seed.0, &Detail { notes: true, ..Detail::default() });
+    let measurement = crate::run::measure(scenario, &outcome.records);
+    StoredRun {
+        seed,
+        why,
+        records: outcome.records,
+        measurement,
+        violations: Vec::new(),
+        replay: replay_command(job, seed.0),
     }
 }
 
+/// Failing runs first, then the slowest recovery: the two pictures of a scenario's report.
 fn worth_drawing(result: &ScenarioResult) -> Vec<(Seed, String)> {
     let mut worth: Vec<(Seed, String)> =
         result.summary.failures.iter().take(2).map(|failure| (failure.seed, failure.what.clone())).collect();
@@ -82,5 +108,6 @@ fn worth_drawing(result: &ScenarioResult) -> Vec<(Seed, String)> {
     {
         worth.push((line.seed, "worst recovery".to_owned()));
     }
+    worth.truncate(2);
     worth
 }

@@ -17,11 +17,18 @@ const FAILURES_LISTED: usize = 50;
 pub fn line_of(job: &Job, seed: u64) -> RunLine {
     let began = cpu_time::ThreadTime::now();
     let scenario = &job.loaded.scenario;
-    let outcome = job.backend.run(scenario, seed, &run::Detail::default());
-    let measurement = run::measure(scenario, &outcome.records);
+    let _run = tracing::info_span!("run", scenario = scenario.name, seed).entered();
+    let detail = run::Detail { notes: tracing::enabled!(tracing::Level::DEBUG), ..run::Detail::default() };
+    let outcome = job.backend.run(scenario, seed, &detail);
+    let line = line_from(job, seed, &outcome, run::measure(scenario, &outcome.records));
+    RunLine { cpu_seconds: Some(began.elapsed().as_secs_f64()), ..line }
+}
+
+/// The line of a run that was made and measured; without its cost.
+pub fn line_from(job: &Job, seed: u64, outcome: &run::Outcome, measurement: Measurement) -> RunLine {
     let expectations = expectations_of_a_run(job, &measurement);
     RunLine {
-        scenario: scenario.name.clone(),
+        scenario: job.loaded.scenario.name.clone(),
         seed: Seed(seed),
         backend: job.backend.name().to_owned(),
         trace_hash: outcome.trace.hex(),
@@ -34,7 +41,7 @@ pub fn line_of(job: &Job, seed: u64) -> RunLine {
         expectations,
         measurement,
         sim_seconds: outcome.records.end.0 as f64 / 1e6,
-        cpu_seconds: Some(began.elapsed().as_secs_f64()),
+        cpu_seconds: None,
         events: outcome.trace.events,
     }
 }

@@ -70,6 +70,14 @@ pub enum Failure {
     /// The combination of arguments makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// A file that the user named cannot be written.
+    #[error("cannot write {}: {source}\n  help: name a file in a folder that exists and has room", path.display())]
+    Unwritable {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Output failed.
     #[error("cannot write: {0}")]
     Io(#[from] std::io::Error),
@@ -85,7 +93,7 @@ impl Failure {
             Failure::Scenario(LoadError::Bad(_)) | Failure::Capsule(_) | Failure::BadInput(_) => {
                 Exit::BadInput
             }
-            Failure::Store(StoreError::Io { .. }) | Failure::Io(_) => Exit::Io,
+            Failure::Store(StoreError::Io { .. }) | Failure::Io(_) | Failure::Unwritable { .. } => Exit::Io,
             Failure::Store(StoreError::Other { .. }) | Failure::Seeds(_) | Failure::Usage(_) => Exit::Usage,
             Failure::Nothing(_) => Exit::Nothing,
         }

@@ -7,6 +7,7 @@ mod completions;
 mod doctor;
 mod exit;
 mod list;
+mod log;
 mod museum;
 mod node;
 mod replay;
@@ -29,7 +30,7 @@ struct Cli {
     /// Folder of the scenarios that are named without a path.
     #[arg(long, global = true, env = "FIREDRILL_SCENARIOS", default_value = "scenarios", value_name = "DIR")]
     scenarios: std::path::PathBuf,
-    /// Say more (on stderr): -v what nodes tell, -vv every message (of a single replayed run).
+    /// Log on stderr, by simulated time and node: -v what nodes announce and faults, -vv what nodes note, -vvv messages.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     #[command(subcommand)]
@@ -74,9 +75,15 @@ enum Command {
     Completions(completions::Args),
 }
 
+/// Write a file that the user named.
+fn write(path: &std::path::Path, bytes: &[u8]) -> Result<(), Failure> {
+    std::fs::write(path, bytes).map_err(|source| Failure::Unwritable { path: path.to_owned(), source })
+}
+
 /// Run the program; its exit code.
 pub fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
+    log::begin(cli.verbose);
     let result = match &cli.command {
         Command::Run(args) => run::main(&cli, args),
         Command::Replay(args) => replay::main(&cli, args),

@@ -1,14 +1,14 @@
 //! `firedrill replay`: one run again, and its story.
 
-use super::{Cli, Exit, Failure, select};
+use super::{Cli, Exit, Failure, select, write};
 use crate::backends::Backend;
-use crate::campaign::{Capsule, ENGINE, Job, line_of};
+use crate::campaign::{Capsule, ENGINE, Job, line_from};
 use crate::run::{Detail, measure};
 use crate::scenario::Loaded;
 use crate::trace::TraceHash;
 use clap::ValueEnum;
 use firedrill_reports::Report;
-use firedrill_reports::result::{Campaign, Judgement, ScenarioResult, ScenarioSummary, Seed, StoredRun};
+use firedrill_reports::result::{Campaign, Judgement, RunLine, ScenarioResult, ScenarioSummary, Seed, StoredRun};
 use std::path::{Path, PathBuf};
 
 /// Arguments of `replay`.
@@ -19,6 +19,9 @@ pub(super) struct Args {
     /// The seed.
     #[arg(long)]
     seed: Option<u64>,
+    /// Tell every event, not a screenful.
+    #[arg(long)]
+    all: bool,
     /// Where to run it.
     #[arg(long, value_enum, default_value_t)]
     backend: Backend,
@@ -48,30 +51,33 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let loaded = loaded.remove(0);
     args.backend.supports(&loaded.scenario).map_err(Failure::Usage)?;
     let job = Job { loaded, seeds: vec![seed], own_seeds: false, backend: args.backend };
-    tell(cli, args, &job, seed)?;
-    Ok(verdict(&job, seed))
+    let retold = tell(cli, args, &job, seed)?;
+    Ok(verdict(&job, &retold.line))
 }
 
-/// Print the story of a run, and write what was asked for.
-fn tell(cli: &Cli, args: &Args, job: &Job, seed: u64) -> Result<TraceHash, Failure> {
+/// One run, made once.
+struct Retold {
+    trace: TraceHash,
+    line: RunLine,
+}
+
+/// Make the run, print its story, and write what was asked for.
+fn tell(cli: &Cli, args: &Args, job: &Job, seed: u64) -> Result<Retold, Failure> {
     let scenario = &job.loaded.scenario;
-    let detail = Detail { notes: true, messages: cli.verbose > 1, ..Detail::default() };
+    let detail = Detail { notes: true, messages: cli.verbose > 2, ..Detail::default() };
     let outcome = job.backend.run(scenario, seed, &detail);
     let measurement = measure(scenario, &outcome.records);
+    let line = line_from(job, seed, &outcome, measurement.clone());
     println!("{}  seed {seed}  trace {}  engine {ENGINE}", scenario.name, outcome.trace.hex());
     println!("{}", scenario.story);
-    let story = firedrill_reports::story::story(&outcome.records, Some(&measurement), &[], cli.verbose > 0);
+    let story = firedrill_reports::story::story(&outcome.records, Some(&measurement), &[], args.all);
     print!("{}", story.to_text());
-    if cli.verbose > 1 {
-        log_messages(&outcome.records);
-    }
-    let line = line_of(job, seed);
     for expectation in &line.expectations {
         let word = if expectation.verdict == Judgement::Broken { "BROKEN" } else { "unknown" };
         println!("{word}  {}", expectation.expect);
     }
     if let Some(path) = &args.capsule {
-        std::fs::write(path, Capsule::of(scenario, seed, &outcome, &line).to_json())?;
+        write(path, Capsule::of(scenario, seed, &outcome, &line).to_json().as_bytes())?;
     }
     let stored = StoredRun {
         seed: Seed(seed),
@@ -81,43 +87,33 @@ fn tell(cli: &Cli, args: &Args, job: &Job, seed: u64) -> Result<TraceHash, Failu
         replay: crate::campaign::replay_command(job, seed),
         records: outcome.records,
     };
-    if let Some(path) = &args.records {
-        std::fs::write(path, serde_json::to_vec(&stored).expect("records are JSON"))?;
-    }
-    if let Some(path) = &args.trace {
-        let mut file = std::fs::File::create(path)?;
-        let summary = ScenarioSummary { name: scenario.name.clone(), ..ScenarioSummary::default() };
-        let result = ScenarioResult { summary, lines: vec![line], stored: vec![stored] };
-        let campaign = Campaign { scenarios: vec![result], ..Campaign::default() };
-        firedrill_reports::trace::Trace.write(&campaign, &mut file)?;
-    }
-    Ok(outcome.trace)
+    let retold = Retold { trace: outcome.trace, line };
+    write_records(args, job, &retold.line, stored)?;
+    Ok(retold)
 }
 
-/// Every message, in order, as log lines with simulated time and nodes.
-fn log_messages(records: &firedrill_checkers::record::Records) {
-    let name = |node: firedrill_checkers::record::NodeIndex| {
-        records.topology.nodes.get(usize::from(node.0)).map_or("?", |node| node.name.as_str())
-    };
-    for message in &records.journal.messages {
-        let at = message.delivered.map_or(message.sent.at, |instant| instant.at);
-        eprintln!(
-            "{:>12.6}s {} -> {}: {}",
-            at.0 as f64 / 1e6,
-            name(message.from),
-            name(message.to),
-            message.label
-        );
+/// The run's records and its timeline, where they were asked for.
+fn write_records(args: &Args, job: &Job, line: &RunLine, stored: StoredRun) -> Result<(), Failure> {
+    if let Some(path) = &args.records {
+        write(path, &serde_json::to_vec(&stored).expect("records are JSON"))?;
     }
+    if let Some(path) = &args.trace {
+        let mut bytes = Vec::new();
+        let summary = ScenarioSummary { name: job.loaded.scenario.name.clone(), ..ScenarioSummary::default() };
+        let result = ScenarioResult { summary, lines: vec![line.clone()], stored: vec![stored] };
+        let campaign = Campaign { scenarios: vec![result], ..Campaign::default() };
+        firedrill_reports::trace::Trace.write(&campaign, &mut bytes)?;
+        write(path, &bytes)?;
+    }
+    Ok(())
 }
 
 /// The exit of a run by what it broke.
-fn verdict(job: &Job, seed: u64) -> Exit {
-    let line = line_of(job, seed);
-    let result = crate::campaign::judge(job, vec![line]);
+fn verdict(job: &Job, line: &RunLine) -> Exit {
+    let result = crate::campaign::judge(job, vec![line.clone()]);
     let broken = |code: u8| if code == 0 { Exit::Holds } else { Exit::Verdict(code) };
     // A single run is no statistics: only what it broke by itself counts.
-    if result.lines.iter().any(|line| line.failed()) { broken(result.summary.exit) } else { Exit::Holds }
+    if line.failed() { broken(result.summary.exit) } else { Exit::Holds }
 }
 
 /// Replay a capsule: the same engine must meet the same digest; another one judges by the violation.
@@ -128,31 +124,30 @@ fn replay_capsule(cli: &Cli, args: &Args, path: &Path) -> Result<Exit, Failure> 
     let backend = Backend::from_str(&capsule.backend, true)
         .map_err(|_| Failure::BadInput(format!("`{}` is no backend of this program", capsule.backend)))?;
     let job = Job { loaded, seeds: vec![seed], own_seeds: false, backend };
-    let trace = tell(cli, args, &job, seed)?;
+    let retold = tell(cli, args, &job, seed)?;
     if capsule.engine == ENGINE {
-        if trace.hex() == capsule.trace_hash {
-            println!("same engine, same run: trace {}", trace.hex());
-            return Ok(still_there(&job, &capsule));
+        if retold.trace.hex() == capsule.trace_hash {
+            println!("same engine, same run: trace {}", capsule.trace_hash);
+            return Ok(still_there(&job, &capsule, &retold.line));
         }
-        explain_difference(&job, &capsule, &trace);
+        explain_difference(&job, &capsule, &retold.trace);
         return Ok(Exit::Verdict(5));
     }
     println!(
         "another engine ({} made the capsule, this is {ENGINE}): judged by the violation",
         capsule.engine
     );
-    Ok(still_there(&job, &capsule))
+    Ok(still_there(&job, &capsule, &retold.line))
 }
 
-fn still_there(job: &Job, capsule: &Capsule) -> Exit {
-    let line = line_of(job, capsule.seed.0);
+fn still_there(job: &Job, capsule: &Capsule, line: &RunLine) -> Exit {
     if capsule.violations.is_empty() || line.failed() {
         let word = if line.failed() { "still there" } else { "nothing to look for: the capsule names none" };
         println!("violation: {word}");
     } else {
         println!("violation: gone");
     }
-    if line.failed() { verdict(job, capsule.seed.0) } else { Exit::Holds }
+    verdict(job, line)
 }
 
 /// Name the first event that differs, as near as the checkpoints allow.

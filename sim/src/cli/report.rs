@@ -26,7 +26,11 @@ pub(super) fn main(args: &Args) -> Result<Exit, Failure> {
     let folder = if args.path.is_dir() { args.path.clone() } else { folder_of(&args.path)? };
     let campaign = stored_campaign(&folder)?;
     match &args.output {
-        Some(path) => args.format.write(&campaign, &mut std::fs::File::create(path)?)?,
+        Some(path) => {
+            let mut bytes = Vec::new();
+            args.format.write(&campaign, &mut bytes)?;
+            super::write(path, &bytes)?;
+        }
         None => args.format.write(&campaign, &mut std::io::stdout().lock())?,
     }
     Ok(match campaign.exit() {

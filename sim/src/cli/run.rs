@@ -3,8 +3,8 @@
 use super::{Cli, Exit, Failure, select};
 use crate::backends::Backend;
 use crate::campaign::{
-    Capsule, Interrupt, Job, Progress, Store, Task, cross_check, execute, judge, line_of, replay_command,
-    store_worst,
+    Capsule, Interrupt, Job, Keep, Progress, SAMPLE, Store, Task, cross_check, execute, judge, line_of,
+    record_of, replay_command, runs_to_keep,
 };
 use crate::run::Detail;
 use crate::scenario::Seeds;
@@ -13,7 +13,7 @@ use firedrill_reports::Report;
 use firedrill_reports::result::{Campaign, RunLine, ScenarioResult};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -37,6 +37,9 @@ pub(super) struct Args {
     /// Folder for results and reports.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Whole records to keep in --out.
+    #[arg(long, value_enum, default_value_t, requires = "out", value_name = "WHICH")]
+    keep: Keep,
     /// Go on with the interrupted campaign in --out.
     #[arg(long, requires = "out")]
     resume: bool,
@@ -96,6 +99,7 @@ const CAPSULES_MAX: usize = 10;
 pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let jobs = supported(select::jobs(cli, &args.names, args.seeds.as_ref(), args.backend)?)?;
     let tasks = tasks(&jobs);
+    let baseline = args.baseline.as_deref().map(read_baseline).transpose()?;
     let (store, done) = match &args.out {
         Some(folder) => {
             let (store, done) = Store::open(folder, &jobs, args.resume)?;
@@ -111,15 +115,18 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let interrupted = interrupt.load(Ordering::Relaxed);
     let (store, mut campaign) = collector.finish(&jobs);
     campaign.partial = interrupted;
-    compare(args, &mut campaign)?;
+    compare(baseline, &mut campaign);
     check_across(args, &jobs, &mut campaign);
     if let Some(store) = &store {
-        write_reports(store, &jobs, campaign.clone())?;
+        write_reports(store, &jobs, args.keep, campaign.clone())?;
     }
     let stdout = std::io::stdout();
     args.format.write(&campaign, &mut stdout.lock())?;
     if let (Some(folder), Format::Human) = (&args.out, args.format) {
         println!("report   {}", folder.join("report.html").display());
+    }
+    if let Some(path) = &args.save_baseline {
+        save_baseline(path, &campaign)?;
     }
     Ok(if interrupted { Exit::Interrupted } else { exit_of(&campaign) })
 }
@@ -198,22 +205,29 @@ fn check_across(args: &Args, jobs: &[Job], campaign: &mut Campaign) {
     }
 }
 
-/// With a baseline: what changed, and a verdict of its own.
-fn compare(args: &Args, campaign: &mut Campaign) -> Result<(), Failure> {
-    let lines = || campaign.scenarios.iter().flat_map(|s| s.lines.clone()).collect::<Vec<RunLine>>();
-    if let Some(path) = &args.save_baseline {
-        let mut file = std::fs::File::create(path)?;
-        for line in lines() {
-            let line = RunLine { cpu_seconds: None, ..line };
-            firedrill_reports::json::write_line(&line, &mut file)?;
-        }
-    }
-    let Some(path) = &args.baseline else { return Ok(()) };
+/// The runs of an earlier campaign.
+fn read_baseline(path: &Path) -> Result<Vec<RunLine>, Failure> {
     let file = std::fs::File::open(path)
         .map_err(|error| Failure::Missing(format!("cannot read the baseline {}: {error}", path.display())))?;
-    let kept = firedrill_reports::json::read_lines(std::io::BufReader::new(file))
+    let read = firedrill_reports::json::read_lines(std::io::BufReader::new(file))
         .map_err(|error| Failure::BadInput(format!("{}: {error}", path.display())))?;
-    let comparison = firedrill_reports::compare::compare(&kept.lines, &lines());
+    Ok(read.lines)
+}
+
+fn save_baseline(path: &Path, campaign: &Campaign) -> Result<(), Failure> {
+    let mut bytes = Vec::new();
+    for line in campaign.scenarios.iter().flat_map(|scenario| &scenario.lines) {
+        let line = RunLine { cpu_seconds: None, ..line.clone() };
+        firedrill_reports::json::write_line(&line, &mut bytes)?;
+    }
+    super::write(path, &bytes)
+}
+
+/// With a baseline: what changed, and a verdict of its own.
+fn compare(baseline: Option<Vec<RunLine>>, campaign: &mut Campaign) {
+    let Some(baseline) = baseline else { return };
+    let lines: Vec<RunLine> = campaign.scenarios.iter().flat_map(|scenario| scenario.lines.clone()).collect();
+    let comparison = firedrill_reports::compare::compare(&baseline, &lines);
     if comparison.verdict == firedrill_reports::compare::Change::Regressed {
         let verdict = firedrill_reports::result::Verdict::Regressed;
         if campaign.verdict().worst(verdict) == verdict {
@@ -221,18 +235,21 @@ fn compare(args: &Args, campaign: &mut Campaign) -> Result<(), Failure> {
         }
     }
     campaign.comparison = Some(comparison);
-    Ok(())
 }
 
 /// Every artefact of a campaign's folder. They hold no clock and no CPU time, so that equal campaigns give equal bytes.
-fn write_reports(store: &Store, jobs: &[Job], mut campaign: Campaign) -> Result<(), Failure> {
+fn write_reports(store: &Store, jobs: &[Job], keep: Keep, mut campaign: Campaign) -> Result<(), Failure> {
     for (job, result) in jobs.iter().zip(&mut campaign.scenarios) {
         write_capsules(store, job, result)?;
-        store_worst(job, result, 2);
-        for stored in &result.stored {
-            let name = format!("records/{}-{}.json", file_name(&result.summary.name), stored.seed);
-            let json = serde_json::to_vec(stored).expect("records are JSON");
-            store.write(&name, &json)?;
+        for (seed, why) in runs_to_keep(result, keep) {
+            let stored = record_of(job, seed, why);
+            // A report reads and draws what lies in `records/`, not the samples below it.
+            let folder = if stored.why == SAMPLE { "records/samples" } else { "records" };
+            let name = format!("{folder}/{}-{}.json", file_name(&result.summary.name), stored.seed);
+            store.write(&name, &serde_json::to_vec(&stored).expect("records are JSON"))?;
+            if stored.why != SAMPLE {
+                result.stored.push(stored);
+            }
         }
     }
     write_campaign(store, &campaign.reproducible())

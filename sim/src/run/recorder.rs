@@ -87,11 +87,28 @@ impl Recorder {
     ) {
         let instant = self.stamp(at);
         let fact = fact_of(fact, view);
+        self.log_fact(at, node, &fact);
         self.records.observations.push(Observation { instant, node, shard: Shard(shard.0), fact });
+    }
+
+    fn log_fact(&self, at: SimTime, node: NodeIndex, fact: &Fact) {
+        let (micros, node) = (at.0, self.name(node));
+        match fact {
+            Fact::Note(text) => tracing::debug!(micros, node, "{text}"),
+            Fact::Mark { mark, about: Some(about) } => {
+                tracing::info!(micros, node, "{mark:?} {}", self.name(*about));
+            }
+            fact => tracing::info!(micros, node, "{fact:?}"),
+        }
+    }
+
+    fn name(&self, node: NodeIndex) -> &str {
+        &self.records.topology.nodes[usize::from(node.0)].name
     }
 
     pub(super) fn life(&mut self, at: SimTime, node: NodeIndex, life: Life) {
         let instant = self.stamp(at);
+        tracing::info!(micros = at.0, node = self.name(node), "{life:?}");
         self.records.journal.life.push(LifeEvent { instant, node, life });
     }
 
@@ -104,6 +121,7 @@ impl Recorder {
         label: String,
     ) {
         let delivered = self.stamp(at);
+        tracing::trace!(micros = at.0, node = self.name(to), "from {}: {label}", self.name(from));
         let sent = Instant { at: sent, seq: delivered.seq };
         let message = MessageRecord { sent, delivered: Some(delivered), from, to, label };
         self.records.journal.messages.push(message);
@@ -119,6 +137,7 @@ impl Recorder {
         planned: bool,
     ) -> usize {
         let began = self.stamp(at);
+        tracing::info!(micros = at.0, "FAULT {label}");
         self.records.journal.faults.push(FaultRecord {
             kind: kind.to_owned(),
             label,
@@ -133,7 +152,9 @@ impl Recorder {
 
     pub(super) fn healed(&mut self, at: SimTime, fault: usize) {
         let instant = self.stamp(at);
-        self.records.journal.faults[fault].healed.get_or_insert(instant);
+        let fault = &mut self.records.journal.faults[fault];
+        tracing::info!(micros = at.0, "HEALED {}", fault.label);
+        fault.healed.get_or_insert(instant);
     }
 
     pub(super) fn set_effects(&mut self, fault: usize, effects: u64) {
