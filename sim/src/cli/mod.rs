@@ -67,7 +67,7 @@ enum Command {
     Museum(museum::Args),
     /// Compare the model with measured failovers of real servers.
     Calibrate(calibrate::Args),
-    /// Measure speed.
+    /// Measure every promised number, beside its bar.
     Bench(bench::Args),
     /// Be a node: a data node or a sentinel on real sockets.
     Node(node::Args),

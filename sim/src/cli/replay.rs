@@ -8,7 +8,9 @@ use crate::scenario::Loaded;
 use crate::trace::TraceHash;
 use clap::ValueEnum;
 use firedrill_reports::Report;
-use firedrill_reports::result::{Campaign, Judgement, RunLine, ScenarioResult, ScenarioSummary, Seed, StoredRun};
+use firedrill_reports::result::{
+    Campaign, Judgement, RunLine, ScenarioResult, ScenarioSummary, Seed, StoredRun,
+};
 use std::path::{Path, PathBuf};
 
 /// Arguments of `replay`.
@@ -99,7 +101,8 @@ fn write_records(args: &Args, job: &Job, line: &RunLine, stored: StoredRun) -> R
     }
     if let Some(path) = &args.trace {
         let mut bytes = Vec::new();
-        let summary = ScenarioSummary { name: job.loaded.scenario.name.clone(), ..ScenarioSummary::default() };
+        let summary =
+            ScenarioSummary { name: job.loaded.scenario.name.clone(), ..ScenarioSummary::default() };
         let result = ScenarioResult { summary, lines: vec![line.clone()], stored: vec![stored] };
         let campaign = Campaign { scenarios: vec![result], ..Campaign::default() };
         firedrill_reports::trace::Trace.write(&campaign, &mut bytes)?;
