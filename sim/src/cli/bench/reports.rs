@@ -37,6 +37,10 @@ fn store_runs(cli: &Cli, folder: &std::path::Path) -> Result<(), Failure> {
 fn make_report(folder: &std::path::Path) -> Result<f64, Failure> {
     let began = cpu_time::ThreadTime::now();
     let campaign = report::stored_campaign(folder)?;
+    let read: usize = campaign.scenarios.iter().map(|scenario| scenario.lines.len()).sum();
+    if read as u64 != RUNS {
+        return Err(Failure::BadInput(format!("{read} of {RUNS} stored runs were read back")));
+    }
     Format::Html.write(&campaign, &mut std::io::sink())?;
     Ok(began.elapsed().as_secs_f64())
 }
