@@ -161,15 +161,20 @@ fn random_recovery(story: &mut Story, rng: &mut Rng) -> Option<Span> {
     for fault in &faults {
         story.fault(*fault, "pause", A);
     }
+    let last_fault_until = |ms: u64| faults.iter().rposition(|fault| *fault <= ms);
+    let begins = |probe: &usize| probes[*probe].1.is_none() && probes[*probe - 1].1.is_some();
+    // A series belongs to the latest fault before it; to one that struck while its first probe was under way (it waits
+    // for its deadline), if the probe before it had still been served under the earlier fault.
+    let blamed = |bad: usize| {
+        let earlier = last_fault_until(probes[bad].0)?;
+        let served = probes[bad - 1].0 >= faults[earlier];
+        let over = probes[bad..].iter().find_map(|(_, answered)| *answered).unwrap_or(u64::MAX);
+        if served { last_fault_until((probes[bad].0 + 500).min(over)) } else { Some(earlier) }
+    };
     let mut worst = Span { ms: 0.0, censored: false };
     for (index, fault) in faults.iter().enumerate() {
-        let next_fault = faults.get(index + 1).copied().unwrap_or(u64::MAX);
-        let begins = |probe: usize| probes[probe].1.is_none() && probes[probe - 1].1.is_some();
-        let first_of_fault = probes.iter().position(|(ms, _)| ms >= fault).unwrap_or(probes.len());
-        // A series that had begun before this fault belongs to an earlier one.
-        let mut bad =
-            (first_of_fault..probes.len()).filter(|probe| begins(*probe) && probes[*probe].0 < next_fault);
-        let Some(bad) = bad.next() else { continue };
+        let mut series = (1..probes.len()).filter(begins);
+        let Some(bad) = series.find(|bad| blamed(*bad) == Some(index)) else { continue };
         let end = probes[bad..].iter().find_map(|(_, answered)| *answered);
         let seen = (4_975 + 500).max(probes.iter().filter_map(|probe| probe.1).max().unwrap_or(0));
         let span = Span { ms: (end.unwrap_or(seen) - fault) as f64, censored: end.is_none() };

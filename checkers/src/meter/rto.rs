@@ -242,8 +242,7 @@ fn outages(run: &Run, faults: &[SimTime], shard: usize, probes: &[Probe]) -> Vec
     while let Some(first) = probes[next..].iter().position(|probe| !probe.good).map(|skip| next + skip) {
         let end = probes[first..].iter().position(|probe| probe.good).map(|skip| first + skip);
         next = end.unwrap_or(probes.len());
-        let first_bad = probes[first].invoked;
-        let Some(fault) = windows::attribute(run, first_bad) else { continue };
+        let Some(fault) = windows::attribute(run, probes, first) else { continue };
         if found.iter().all(|outage| outage.fault != fault) {
             let ended_by = end.map(|end| probes[end]);
             found.push(Outage { shard, fault, fault_at: faults[fault], ended_by, seen_until });

@@ -270,6 +270,29 @@ fn an_outage_belongs_to_the_latest_fault_before_it_and_a_cascade_stays_with_the_
 }
 
 #[test]
+fn a_probe_that_a_later_fault_caught_in_flight_is_not_blamed_on_the_one_before() {
+    let run = |caught_at: u64| {
+        let mut story = Story::new(60_000);
+        story.good_probes(0, 19_900, 100, A);
+        story.fault(10_000, "clock", C);
+        story.bad_probes(19_900, 22_000, 100);
+        story.kill(caught_at, A);
+        story.good_probes(22_000, 50_000, 100, B);
+        story.survives_all_but(&[B], &[]);
+        story.measure()
+    };
+    let caught = run(19_950);
+    assert_eq!((caught.rto.fault, caught.rto.first), (Some(1), exactly(2_051.0)));
+    assert_eq!(caught.rto.stable, exactly(2_051.0));
+    let unrelated = run(20_600);
+    assert_eq!(
+        (unrelated.rto.fault, unrelated.rto.first),
+        (Some(0), exactly(12_001.0)),
+        "it had failed by then"
+    );
+}
+
+#[test]
 fn errors_of_the_calm_window_are_not_blamed_on_the_fault() {
     let mut story = Story::new(60_000);
     for ms in (0..50_000).step_by(100) {

@@ -53,8 +53,9 @@ pub(crate) fn all(run: &Run, probes: &Probes) -> Windows {
         let mut probes: Vec<Probe> = probes.iter().filter(|probe| !probe.cut_side).copied().collect();
         excuse_background(run, &mut probes);
         let calm = calm_share(run, probes.iter(), first_fault);
-        let bins = bins(probes.iter(), first_fault, run.options.bin);
-        list.extend(merge(run, shard, first_fault, &bins, calm));
+        let bins = bins(&probes, first_fault, run.options.bin);
+        let blame = |bin: &Bin| bin.first_bad.and_then(|first| attribute(run, &probes, first));
+        list.extend(merge(run, shard, first_fault, &bins, calm, &blame));
     }
     Windows { list }
 }
@@ -70,6 +71,8 @@ struct Share {
 struct Bin {
     index: u64,
     share: Share,
+    /// Its first bad probe.
+    first_bad: Option<usize>,
 }
 
 fn calm_share<'p>(run: &Run, probes: impl Iterator<Item = &'p Probe>, fault: SimTime) -> Share {
@@ -85,21 +88,31 @@ fn calm_share<'p>(run: &Run, probes: impl Iterator<Item = &'p Probe>, fault: Sim
     if calm.all == 0 { Share { good: 1, all: 1 } } else { calm }
 }
 
-fn bins<'p>(probes: impl Iterator<Item = &'p Probe>, origin: SimTime, width: SimTime) -> Vec<Bin> {
+fn bins(probes: &[Probe], origin: SimTime, width: SimTime) -> Vec<Bin> {
     let mut bins: Vec<Bin> = Vec::new();
-    for probe in probes.filter(|probe| probe.invoked >= origin) {
+    for (at, probe) in probes.iter().enumerate().filter(|(_, probe)| probe.invoked >= origin) {
         let index = (probe.invoked.0 - origin.0) / width.0.max(1);
         if bins.last().is_none_or(|bin| bin.index != index) {
-            bins.push(Bin { index, share: Share::default() });
+            bins.push(Bin { index, share: Share::default(), first_bad: None });
         }
-        let share = &mut bins.last_mut().expect("a bin was just pushed").share;
-        share.all += 1;
-        share.good += u64::from(probe.good);
+        let bin = bins.last_mut().expect("a bin was just pushed");
+        bin.share.all += 1;
+        bin.share.good += u64::from(probe.good);
+        if !probe.good {
+            bin.first_bad.get_or_insert(at);
+        }
     }
     bins
 }
 
-fn merge(run: &Run, shard: usize, origin: SimTime, bins: &[Bin], calm: Share) -> Vec<BadWindow> {
+fn merge(
+    run: &Run,
+    shard: usize,
+    origin: SimTime,
+    bins: &[Bin],
+    calm: Share,
+    blame: &dyn Fn(&Bin) -> Option<usize>,
+) -> Vec<BadWindow> {
     let theta = u64::from(run.options.theta_per_mille);
     let is_bad = |share: Share| share.good * calm.all * 1000 < theta * calm.good * share.all;
     let start = |index: u64| SimTime(origin.0 + index * run.options.bin.0.max(1));
@@ -110,21 +123,23 @@ fn merge(run: &Run, shard: usize, origin: SimTime, bins: &[Bin], calm: Share) ->
         let until = start(bin.index + 1).min(run.records.end.max(from));
         match windows.last_mut().filter(|window| from.0 - window.until.0 < run.options.merge.0) {
             Some(window) => (window.until, window.open) = (until, open),
-            None => windows.push(BadWindow {
-                shard: shard as u16,
-                from,
-                until,
-                open,
-                fault: attribute(run, from),
-            }),
+            None => windows.push(BadWindow { shard: shard as u16, from, until, open, fault: blame(bin) }),
         }
     }
     windows
 }
 
-/// The fault to blame for something bad that begins at `from`.
-pub(crate) fn attribute(run: &Run, from: SimTime) -> Option<usize> {
-    let fault = run.fault_before(from)?;
+/// The fault to blame for bad service that begins with this probe: the latest one begun before it was sent. But a probe
+/// that was under way when a later fault struck is that fault's victim, if service had gone on under the earlier one.
+pub(crate) fn attribute(run: &Run, probes: &[Probe], first_bad: usize) -> Option<usize> {
+    let probe = &probes[first_bad];
+    let from = probe.invoked;
+    let earlier = run.fault_before(from)?;
+    let began = run.records.journal.faults[earlier].began.at;
+    let served = probes[..first_bad].last().is_some_and(|before| before.good && before.invoked >= began);
+    let over =
+        probes[first_bad..].iter().find(|probe| probe.good).map_or(probe.completed, |good| good.completed);
+    let fault = if served { run.fault_before(probe.completed.min(over))? } else { earlier };
     let healed = run.records.journal.faults[fault].healed.map_or(run.records.end, |healed| healed.at);
     (from.0 <= healed.0.saturating_add(run.options.horizon.0)).then_some(fault)
 }
@@ -135,7 +150,8 @@ impl Windows {
         let faults = &run.records.journal.faults;
         let spans = self.list.iter().filter_map(|window| {
             let began = faults[window.fault?].began.at;
-            Some(Span { ms: ms(window.until.0 - began.0), censored: window.open })
+            // The bin of a probe that the fault caught in flight may end before the fault.
+            Some(Span { ms: ms(window.until.0.saturating_sub(began.0)), censored: window.open })
         });
         let worst = spans.reduce(|a, b| if (b.censored, b.ms) > (a.censored, a.ms) { b } else { a });
         Some(worst.unwrap_or(Span { ms: 0.0, censored: false }))

@@ -259,7 +259,7 @@ fn exchanges() -> Vec<(Command, Reply)> {
     let replicas = SentinelCommand::Replicas("mymaster".into());
     let asked = SentinelCommand::IsPrimaryDown { addr: addr(27000), epoch: 4, candidate: Some(RunId(id(9))) };
     let list = Data::Range { key: Key::Numbered(3), start: 0, stop: -1 };
-    let elements = Arc::new(vec![Datum::number(1), Datum::padded(2, 64), Datum::from_bytes(b"x y")]);
+    let elements = vec![Datum::number(1), Datum::padded(2, 64), Datum::from_bytes(b"x y")].into();
     let role = RoleReport::Primary { offset: Offset(7), replicas: vec![(addr(27001), Offset(6))] };
     let state = LinkState::Connected;
     let replica_role = RoleReport::Replica { primary: addr(27000), state, offset: Some(Offset(6)) };
@@ -274,7 +274,7 @@ fn exchanges() -> Vec<(Command, Reply)> {
         (push.clone().into(), Reply::Error(Error::PikaReadOnly)),
         (push.into(), Reply::Error(Error::Moved { slot: 12182, to: addr(27102) })),
         (list.clone().into(), Reply::List(elements)),
-        (list.into(), Reply::List(Arc::default())),
+        (list.into(), Reply::List(Default::default())),
         (Command::Info, Reply::Info(Box::new(replica_info()))),
         (Command::Info, Reply::Info(Box::new(primary_info()))),
         (Command::Role, Reply::Role(Box::new(role))),
@@ -374,7 +374,7 @@ fn a_snapshot_and_the_stream_behind_it_come_over_in_order() {
     let mark = ReplId(id(0xab));
     let keys: Arc<[(Key, Stored)]> = [
         (Key::Numbered(1), Stored::Text(Datum::number(5))),
-        (Key::Numbered(2), Stored::List(Arc::new((0..300).map(Datum::number).collect()))),
+        (Key::Numbered(2), Stored::List((0..300).map(Datum::number).collect())),
     ]
     .into();
     let write = Data::Push { key: Key::Numbered(2), value: Datum::number(300), more: Box::new([]) };
@@ -494,7 +494,7 @@ fn seeds() -> Vec<(Side, Vec<u8>)> {
     }
     let mut snapshot = BytesMut::new();
     let mark = ReplId(id(1));
-    let keys = vec![(Key::Numbered(1), Stored::List(Arc::new((0..40).map(Datum::number).collect())))];
+    let keys = vec![(Key::Numbered(1), Stored::List((0..40).map(Datum::number).collect()))];
     for message in [
         Message::Reply(Reply::FullResync { id: mark, offset: Offset(1) }),
         Message::Snapshot(Snapshot::Begin { mark }),

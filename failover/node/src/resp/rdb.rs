@@ -12,7 +12,6 @@ use crate::driver::BadInput;
 use bytes::{Buf, BufMut, BytesMut};
 use firedrill_protocols::redis::message::Stored;
 use firedrill_protocols::redis::values::{Datum, Key};
-use std::sync::Arc;
 
 const MAGIC: &[u8] = b"REDIS0009";
 
@@ -207,7 +206,7 @@ fn read_value(kind: u8, cursor: &mut Cursor<'_>) -> Result<Stored, Stop> {
     let mut elements = Vec::new();
     if kind == TYPE_LIST_ZIPLIST {
         ziplist(&cursor.string()?, &mut elements)?;
-        return Ok(Stored::List(Arc::new(elements)));
+        return Ok(Stored::List(elements.into()));
     }
     let count = cursor.length()?;
     if count > LIST_MAX {
@@ -225,7 +224,7 @@ fn read_value(kind: u8, cursor: &mut Cursor<'_>) -> Result<Stored, Stop> {
             },
         }
     }
-    Ok(Stored::List(Arc::new(elements)))
+    Ok(Stored::List(elements.into()))
 }
 
 struct Cursor<'a> {
@@ -477,7 +476,7 @@ mod tests {
         vec![
             (Key::Numbered(1), Stored::Text(Datum::number(42))),
             (Key::from_bytes(b"name"), Stored::Text(Datum::from_bytes(&[7; 20_000]))),
-            (Key::Numbered(2), Stored::List(Arc::new(list))),
+            (Key::Numbered(2), Stored::List(list)),
         ]
     }
 

@@ -109,7 +109,7 @@ fn special(frame: &Frame, expected: Expected) -> Option<Reply> {
             let Frame::Array(elements) = frame else { return None };
             let data: Option<Vec<Datum>> =
                 elements.iter().map(|element| text_of(element).map(Datum::from_bytes)).collect();
-            Some(Reply::List(Arc::new(data?)))
+            Some(Reply::List(data?.into()))
         }
         Expected::Info => {
             let Frame::BulkString(text) = frame else { return None };

@@ -696,7 +696,7 @@ fn outcome_of(op: &Op, reply: Reply) -> Outcome {
         (Op::Cas { .. }, Reply::Nil) => Outcome::Done,
         (Op::Cas { from, .. }, Reply::Bulk(found)) if found.value() == *from => Outcome::Done,
         (Op::Cas { .. }, Reply::Bulk(found)) => Outcome::Mismatch(found.value()),
-        (_, Reply::List(elements)) => Outcome::List(elements.iter().filter_map(Datum::value).collect()),
+        (_, Reply::List(elements)) => Outcome::List(elements.values()),
         (_, Reply::Bulk(datum)) => Outcome::Value(datum.value()),
         (_, Reply::Nil) => Outcome::Value(None),
         (_, Reply::Text(text)) => Outcome::Text(text.as_ref().into()),

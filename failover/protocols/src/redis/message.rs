@@ -9,6 +9,7 @@
 
 use super::admin::{ClusterCommand, Replconf, SentinelCommand};
 use super::data::Data;
+use super::elements::Elements;
 use super::info::{Info, RoleReport};
 use super::instances::InstanceReport;
 use super::values::{Addr, Datum, Key, Offset, ReplId, RunId, digits, ip_len};
@@ -427,9 +428,6 @@ impl Greeting {
     }
 }
 
-/// The list elements of a key, oldest first. Shared with the store: it copies when it must change a shared one.
-pub type Elements = Arc<Vec<Datum>>;
-
 /// A reply.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub enum Reply {
@@ -505,9 +503,7 @@ impl Reply {
             Reply::Error(error) => 3 + formatted_len(format_args!("{error}")),
             Reply::Integer(number) => integer_size(*number),
             Reply::Bulk(datum) => bulk(datum.len()),
-            Reply::List(elements) => {
-                header(elements.len()) + elements.iter().map(|element| bulk(element.len())).sum::<usize>()
-            }
+            Reply::List(elements) => header(elements.len()) + elements.wire_size(),
             Reply::Array(replies) => {
                 header(replies.len()) + replies.iter().map(Reply::wire_size).sum::<usize>()
             }

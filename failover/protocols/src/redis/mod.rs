@@ -8,6 +8,7 @@ pub mod admin;
 pub mod connection;
 pub mod data;
 pub mod disk;
+pub mod elements;
 mod feeding;
 mod hand_over;
 pub mod info;

@@ -1,11 +1,11 @@
 //! The key space: strings and lists, and the commands on them.
 
 use super::data::{Data, SetIf, Test};
+use super::elements::Elements;
 use super::message::{Error, Reply, Stored};
 use super::values::{Datum, Key};
 use crate::contract;
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// All keys of a node.
@@ -178,16 +178,14 @@ impl Store {
     fn push(&mut self, key: &Key, value: &Datum, more: &[Datum]) -> Executed {
         let len = match self.keys.get_mut(key) {
             Some(Stored::List(elements)) => {
-                let elements = Arc::make_mut(elements);
-                elements.push(value.clone());
-                elements.extend_from_slice(more);
+                core::iter::once(value).chain(more).for_each(|value| elements.push(value.clone()));
                 elements.len()
             }
             Some(Stored::Text(_)) => return refused(Error::WrongType),
             None => {
-                let elements: Vec<Datum> = core::iter::once(value).chain(more).cloned().collect();
+                let elements: Elements = core::iter::once(value).chain(more).cloned().collect();
                 let len = elements.len();
-                self.keys.insert(key.clone(), Stored::List(Arc::new(elements)));
+                self.keys.insert(key.clone(), Stored::List(elements));
                 len
             }
         };
@@ -196,7 +194,7 @@ impl Store {
 
     fn range(&self, key: &Key, start: i64, stop: i64) -> Reply {
         let elements = match self.keys.get(key) {
-            None => return Reply::List(Arc::new(Vec::new())),
+            None => return Reply::List(Elements::default()),
             Some(Stored::List(elements)) => elements,
             Some(Stored::Text(_)) => return Reply::Error(Error::WrongType),
         };
@@ -207,7 +205,7 @@ impl Store {
             return Reply::List(elements.clone());
         }
         let part = if start <= stop { &elements[start as usize..=stop as usize] } else { &[] };
-        Reply::List(Arc::new(part.to_vec()))
+        Reply::List(part.iter().cloned().collect())
     }
 }
 
@@ -232,7 +230,7 @@ mod tests {
     }
 
     fn list(values: &[u64]) -> Reply {
-        Reply::List(Arc::new(values.iter().map(|&value| Datum::number(value)).collect()))
+        Reply::List(values.iter().map(|&value| Datum::number(value)).collect())
     }
 
     #[test]

@@ -644,9 +644,7 @@ fn outcome_of(op: &Op, reply: Reply) -> Outcome {
         (Op::Read { .. } | Op::ReadAt { .. }, Reply::List(elements)) if elements.is_empty() => {
             Outcome::Value(None)
         }
-        (Op::Read { .. } | Op::ReadAt { .. }, Reply::List(elements)) => {
-            Outcome::List(elements.iter().filter_map(Datum::value).collect())
-        }
+        (Op::Read { .. } | Op::ReadAt { .. }, Reply::List(elements)) => Outcome::List(elements.values()),
         (Op::Read { .. } | Op::ReadAt { .. }, reply @ (Reply::Bulk(_) | Reply::Nil)) => {
             Outcome::Value(value_of(&reply))
         }
