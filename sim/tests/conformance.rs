@@ -9,7 +9,7 @@ use firedrill::backends::turmoil::Turmoil;
 use firedrill::kernel::{Kernel, Latency, Settings};
 use firedrill::world::*;
 use firedrill_checkers::record::{Life, NodeClass, NodeIndex, SimTime};
-use firedrill_node::driver::{Codec, Framed, Side, Wire};
+use firedrill_node::driver::Frames;
 use firedrill_protocols::contract::{
     Closed, Cx, DiskError, DiskImage, Endpoint, Ipv4Addr, Node, Observation, Opened, SessionId, Signal,
     SocketAddrV4, System, Token,
@@ -32,25 +32,10 @@ impl System for Puppets {
     }
 }
 
-struct Frames;
-
-impl Wire<Puppets> for Frames {
-    fn codec(&self, _: u8, _: Side) -> Box<dyn Codec<Puppets>> {
-        Box::new(Framed::default())
-    }
-    fn takes_datagrams(&self, kind: u8) -> bool {
-        kind == DATAGRAMS
-    }
-    fn encode_datagram(&self, message: &String) -> Option<Vec<u8>> {
-        Some(message.clone().into_bytes())
-    }
-    fn decode_datagram(&self, bytes: &[u8]) -> Option<String> {
-        String::from_utf8(bytes.to_vec()).ok()
-    }
-}
-
 /// What is spoken on port 8; on port 7 there are sessions.
 const DATAGRAMS: u8 = 1;
+
+const FRAMES: Frames<u8> = Frames { datagrams: Some(DATAGRAMS) };
 
 /// What a puppet does on a cue.
 type Script = fn(&str, &mut Cx<'_, Puppets>);
@@ -833,7 +818,7 @@ fn the_kernel_keeps_every_promise() {
 
 #[test]
 fn turmoil_keeps_every_promise() {
-    let broken = play_all(|layout| Box::new(Turmoil::new(layout, settings(), Rc::new(Frames))));
+    let broken = play_all(|layout| Box::new(Turmoil::new(layout, settings(), Rc::new(FRAMES))));
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
@@ -850,7 +835,7 @@ fn play_for_real(at: usize) -> Option<String> {
             cause: at.into(),
             network,
         };
-        let world = Tcp::new(layout([row.a, row.b]), &settings(), Rc::new(Frames), child);
+        let world = Tcp::new(layout([row.a, row.b]), &settings(), Rc::new(FRAMES), child);
         play(row, Box::new(world.expect("processes can be started")), true)
     };
     attempt().and_then(|_| attempt()).and_then(|_| attempt())
@@ -883,7 +868,7 @@ fn puppet() {
     // Without a charge this is somebody who runs all ignored tests.
     let Ok(charge) = tcp::take_charge() else { return };
     let row = &ROWS[charge.cause.as_u64().expect("the number of a row") as usize];
-    tcp::be(charge, layout([row.a, row.b]), &settings(), Rc::new(Frames)).expect("the puppet plays");
+    tcp::be(charge, layout([row.a, row.b]), &settings(), Rc::new(FRAMES)).expect("the puppet plays");
 }
 
 /// What `docs/backends.md` must hold between its marks, made from the program and this suite.

@@ -14,7 +14,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A sync on its way.
 pub type Syncing = Pin<Box<dyn Future<Output = Result<(), DiskError>>>>;
@@ -174,13 +174,29 @@ const NEW: &str = ".new";
 /// Suffix of the note of how much of a file was durable at its last sync.
 const SYNCED: &str = ".synced";
 
-/// Files of a folder.
+/// Files of a folder. Syncs run on other threads and may overlap with each other and with writes.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
     /// The error of a write, until the sync that tells it.
     failed: BTreeMap<String, DiskError>,
     note_synced: bool,
+    syncs: u64,
+    books: Arc<Mutex<Books>>,
+}
+
+/// What writes and syncs of a folder must agree on. Held while names change and bytes are handed to the operating
+/// system, never while a device is waited for.
+#[derive(Debug, Default)]
+struct Books {
+    /// How often each file was replaced.
+    replaced: BTreeMap<String, u64>,
+    /// The newest sync that noted a file's durable length.
+    noted: BTreeMap<String, u64>,
+}
+
+fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
+    books.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Folder {
@@ -191,7 +207,7 @@ impl Folder {
     pub fn new(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         std::fs::create_dir_all(&path)?;
-        Ok(Folder { path, failed: BTreeMap::new(), note_synced: false })
+        Ok(Folder { path, failed: BTreeMap::new(), note_synced: false, syncs: 0, books: Arc::default() })
     }
 
     /// Also keep a note of what was durable, so that a drill can play the loss of the host: see
@@ -257,6 +273,8 @@ impl Storage for Folder {
     }
 
     fn append(&mut self, file: &str, bytes: &[u8]) -> bool {
+        let books = self.books.clone();
+        let _held = lock(&books);
         let path = self.present(file);
         let result = std::fs::OpenOptions::new()
             .create(true)
@@ -267,6 +285,8 @@ impl Storage for Folder {
     }
 
     fn truncate(&mut self, file: &str, length: u64) {
+        let books = self.books.clone();
+        let _held = lock(&books);
         let path = self.present(file);
         let result =
             std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path).and_then(
@@ -276,18 +296,23 @@ impl Storage for Folder {
     }
 
     fn replace(&mut self, file: &str, bytes: &[u8]) -> bool {
+        let books = self.books.clone();
+        let mut held = lock(&books);
+        *held.replaced.entry(file.to_owned()).or_default() += 1;
         let result = std::fs::write(self.path.join(format!("{file}{NEW}")), bytes);
         self.note(file, result)
     }
 
     fn sync(&mut self, file: &str) -> Syncing {
         let failed = self.failed.remove(file);
-        let (folder, file, note) = (self.path.clone(), file.to_owned(), self.note_synced);
+        self.syncs += 1;
+        let note = self.note_synced.then_some(self.syncs);
+        let (folder, file, books) = (self.path.clone(), file.to_owned(), self.books.clone());
         Box::pin(async move {
             if let Some(error) = failed {
                 return Err(error);
             }
-            let done = tokio::task::spawn_blocking(move || sync_file(&folder, &file, note)).await;
+            let done = tokio::task::spawn_blocking(move || sync_file(&folder, &file, &books, note)).await;
             match done {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => Err(disk_error(&error)),
@@ -297,21 +322,44 @@ impl Storage for Folder {
     }
 }
 
-/// Make the present content of a file durable, then its name.
-fn sync_file(folder: &Path, name: &str, note_synced: bool) -> io::Result<()> {
-    let (path, new) = (folder.join(name), folder.join(format!("{name}{NEW}")));
-    if new.exists() {
-        std::fs::File::open(&new)?.sync_all()?;
-        std::fs::rename(&new, &path)?;
-    }
+/// Make a content of the file durable that is at least as new as the present one, then its name; note its length under
+/// the number `note`, unless a later sync has.
+fn sync_file(folder: &Path, name: &str, books: &Mutex<Books>, note: Option<u64>) -> io::Result<()> {
+    let path = folder.join(name);
+    while !sync_replacement(folder, name, books)? {}
     let file = std::fs::OpenOptions::new().create(true).append(true).open(&path)?;
     let length = file.metadata()?.len();
     file.sync_all()?;
     std::fs::File::open(folder)?.sync_all()?;
-    if note_synced {
+    let Some(note) = note else { return Ok(()) };
+    let mut books = lock(books);
+    let newest = books.noted.entry(name.to_owned()).or_default();
+    if *newest < note {
+        *newest = note;
         std::fs::write(folder.join(format!("{name}{SYNCED}")), length.to_string())?;
     }
     Ok(())
+}
+
+/// If the file has a replacement, make it durable and give it the name. False: it was itself replaced meanwhile, and
+/// what this sync promised is in neither file.
+fn sync_replacement(folder: &Path, name: &str, books: &Mutex<Books>) -> io::Result<bool> {
+    let new = folder.join(format!("{name}{NEW}"));
+    let before = lock(books).replaced.get(name).copied();
+    match std::fs::File::open(&new) {
+        Ok(file) => file.sync_all()?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    }
+    let books = lock(books);
+    if books.replaced.get(name).copied() != before {
+        return Ok(false);
+    }
+    // Another sync may have given it the name.
+    match std::fs::rename(&new, folder.join(name)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(true),
+    }
 }
 
 /// Names of the files with records in a folder, replacements included, without suffix.

@@ -114,6 +114,28 @@ async fn a_replacement_is_whole_or_not_there() {
     assert_eq!(folder.records("vote"), [8], "a host crash takes an unsynced replacement");
 }
 
+/// A voter that stands, and votes for another before its own vote is stored, has two syncs of one replaced file under
+/// way.
+#[tokio::test]
+async fn syncs_of_a_file_that_is_replaced_again_and_again_all_succeed_and_the_last_content_stays() {
+    let folder = TestFolder::new("overlap");
+    let mut disk = folder.disk();
+    let mut syncs = tokio::task::JoinSet::new();
+    let local = tokio::task::LocalSet::new();
+    for number in 1..=100 {
+        disk.replace("vote", &number);
+        syncs.spawn_local_on(disk.sync("vote"), &local);
+        if number % 10 == 0 {
+            disk.append("vote", &number);
+        }
+    }
+    let results = local.run_until(async { syncs.join_all().await }).await;
+    assert_eq!(results, vec![Ok(()); 100]);
+    drop(disk);
+    Folder::lose_unsynced(&folder.0).expect("the folder is there");
+    assert_eq!(folder.records("vote").first(), Some(&100), "the last replacement was durable");
+}
+
 #[tokio::test]
 async fn truncating_counts_records() {
     let folder = TestFolder::new("truncate");

@@ -5,6 +5,7 @@ use super::{Builder, Client, SystemUnderTest};
 use crate::scenario::{Bytes, Span};
 use crate::world::Layout;
 use firedrill_checkers::record::NodeClass;
+use firedrill_node::driver::{Frames, Wire};
 use firedrill_protocols::agent::quirks::Quirks as ProtocolQuirks;
 use firedrill_protocols::agent::settings as agent;
 use firedrill_protocols::agent::settings::{
@@ -16,6 +17,7 @@ use firedrill_protocols::agent::{client, coordination, fencer, monitor, node, ro
 use firedrill_protocols::contract::Shard;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Settings of the system `agent`. The defaults are the corrected form of the recipe it follows.
@@ -383,6 +385,11 @@ impl SystemUnderTest for Config {
             });
         }
         build.build()
+    }
+
+    fn wire(&self) -> Option<Rc<dyn Wire<Agent>>> {
+        // Its parts have no public wire form.
+        Some(Rc::new(Frames { datagrams: Some(Kind::Heartbeat) }))
     }
 
     fn warmup(&self) -> Span {

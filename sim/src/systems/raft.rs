@@ -4,7 +4,7 @@ use super::{Builder, Client, SystemUnderTest};
 use crate::scenario::Span;
 use crate::world::Layout;
 use firedrill_checkers::record::NodeClass;
-use firedrill_node::driver::{Codec, Framed, Side, Wire};
+use firedrill_node::driver::{Frames, Wire};
 use firedrill_protocols::contract::Shard;
 use firedrill_protocols::raft::quirks::Quirks;
 use firedrill_protocols::raft::service::{self, Kind, Server, ServerConfig, Service};
@@ -94,20 +94,12 @@ impl SystemUnderTest for Config {
     }
 
     fn wire(&self) -> Option<Rc<dyn Wire<Service>>> {
-        Some(Rc::new(Frames))
+        // The store has no public wire form.
+        Some(Rc::new(Frames { datagrams: None }))
     }
 
     fn warmup(&self) -> Span {
         Span::secs(6)
-    }
-}
-
-/// The store has no public wire form: every exchange is a frame.
-struct Frames;
-
-impl Wire<Service> for Frames {
-    fn codec(&self, _: Kind, _: Side) -> Box<dyn Codec<Service>> {
-        Box::new(Framed::<service::Message>::default())
     }
 }
 

@@ -96,3 +96,32 @@ where
         postcard::from_bytes(&body).map(Some).map_err(|_| BadInput("frame is not a message"))
     }
 }
+
+/// The wire of a system that has no public one: every session carries [`Framed`] messages, and a datagram is a message
+/// in postcard's encoding.
+#[derive(Clone, Copy, Debug)]
+pub struct Frames<K> {
+    /// The kind of port that takes datagrams, if there is one.
+    pub datagrams: Option<K>,
+}
+
+impl<S: System> Wire<S> for Frames<S::Kind>
+where
+    S::Message: Serialize + DeserializeOwned,
+{
+    fn codec(&self, _: S::Kind, _: Side) -> Box<dyn Codec<S>> {
+        Box::new(Framed::<S::Message>::default())
+    }
+
+    fn takes_datagrams(&self, kind: S::Kind) -> bool {
+        self.datagrams == Some(kind)
+    }
+
+    fn encode_datagram(&self, message: &S::Message) -> Option<Vec<u8>> {
+        postcard::to_allocvec(message).ok()
+    }
+
+    fn decode_datagram(&self, bytes: &[u8]) -> Option<S::Message> {
+        postcard::from_bytes(bytes).ok()
+    }
+}

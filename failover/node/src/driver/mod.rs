@@ -14,7 +14,7 @@ mod net;
 mod session;
 
 pub use clock::Clock;
-pub use codec::{BadInput, Codec, Framed, Side, Wire};
+pub use codec::{BadInput, Codec, Framed, Frames, Side, Wire};
 pub use gate::{Caster, Direction, Gate, Shaper};
 pub use net::{Net, TokioNet, v4};
 

@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// Any message of the system.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Message {
     /// A client asks a data node; answered by [`Message::Result`] with the same number.
     Query {
@@ -99,7 +99,7 @@ pub enum Message {
 }
 
 /// An order of the monitor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Order {
     /// Give the role away.
     Resign,
@@ -118,7 +118,7 @@ pub enum Order {
 }
 
 /// Why a data node did not do what a client asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Refusal {
     /// It is not the primary; this one may be.
     NotPrimary(Option<NodeId>),
@@ -129,7 +129,7 @@ pub enum Refusal {
 }
 
 /// Between data nodes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum PeerMessage {
     /// A replica asks its primary for what comes after its own last entry.
     Follow {
@@ -191,7 +191,7 @@ pub enum PeerMessage {
 }
 
 /// To and from the coordination service.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum CoordinationMessage {
     /// A request.
     Request(Ask),
@@ -212,7 +212,7 @@ pub enum CoordinationMessage {
 
 /// A request to the coordination service. `client` and `sequence` name it: repeated under the same name it is not
 /// done twice.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Ask {
     /// Who asks, in this life of its process.
     pub client: u64,
@@ -223,7 +223,7 @@ pub struct Ask {
 }
 
 /// What can be asked of the coordination service.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Body {
     /// A lease for this long.
     Grant {
@@ -249,7 +249,7 @@ pub enum Body {
 }
 
 /// An answer of the coordination service.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Answer {
     /// The lease begins.
     Granted {
@@ -276,7 +276,7 @@ pub enum Answer {
 }
 
 /// One revision's changes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Changed {
     /// Which revision.
     pub revision: Revision,
@@ -285,7 +285,7 @@ pub struct Changed {
 }
 
 /// Where the primary is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Route {
     /// Term of the primary: a route of a lower one is out of date.
     pub term: Term,

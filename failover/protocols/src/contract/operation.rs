@@ -12,7 +12,7 @@ pub struct Key(pub u32);
 pub type Value = u64;
 
 /// One operation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Op {
     /// The whole value of a key, from wherever the client's policy reads.
     Read {
@@ -70,7 +70,7 @@ impl Op {
 }
 
 /// What the client knows of its operation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Outcome {
     /// A write was acknowledged.
     Done,
@@ -91,7 +91,7 @@ pub enum Outcome {
 }
 
 /// Classes of failure, as clients tell them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Failure {
     /// No answer before the deadline.
     Timeout,

@@ -42,6 +42,9 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, LocalSet};
 use wire::{Line, Order, monotonic};
 
+/// A machine that lets a process stand still for longer has a part in the result, and the user is told.
+const STALL_MAX: Duration = Duration::from_millis(500);
+
 /// Run one seed of a scenario with real processes of `program`; `None` if its system has no wire form.
 ///
 /// # Errors
@@ -67,6 +70,12 @@ pub fn run(scenario: &Scenario, seed: u64, detail: &Detail, program: &Path) -> i
             let mut world = Tcp::new(layout, &settings, wire, child)?;
             let mut records = drive(scenario, setup, &mut world, seed);
             records.truth = None;
+            if world.stall > STALL_MAX {
+                let (name, stall) = (&scenario.name, world.stall);
+                eprintln!(
+                    "{name}, seed {seed}: the machine was so busy that a process stood still for {stall:.1?}"
+                );
+            }
             Ok(Some(Outcome { records, trace: TraceHash::default(), events: Vec::new() }))
         }
     }
@@ -239,6 +248,8 @@ pub struct Tcp<S: System> {
     effects: BTreeMap<(FaultId, u16, u32), u64>,
     own_effects: BTreeMap<FaultId, u64>,
     thawed: Vec<(FaultId, u16)>,
+    /// Longest time that a process stood still though nobody had stopped it: the machine was busy.
+    stall: Duration,
 }
 
 impl<S: System> Tcp<S> {
@@ -316,6 +327,7 @@ impl<S: System> Tcp<S> {
             effects: BTreeMap::new(),
             own_effects: BTreeMap::new(),
             thawed: Vec::new(),
+            stall: Duration::ZERO,
         };
         world.begin()?;
         Ok(world)
@@ -636,9 +648,14 @@ impl<S: System> Tcp<S> {
         match line {
             Line::Held => self.held(node),
             Line::Orchestrated { target, action } => self.orchestrate(target, action),
-            Line::Stood { .. } => {
+            Line::Stood { micros } => {
+                let mut was_stopped = false;
                 for (fault, _) in self.thawed.extract_if(.., |(_, thawed)| *thawed == node) {
                     *self.own_effects.entry(fault).or_default() += 1;
+                    was_stopped = true;
+                }
+                if !was_stopped {
+                    self.stall = self.stall.max(Duration::from_micros(micros));
                 }
             }
             Line::Messages(count) => self.processes[usize::from(node)].messages = count,

@@ -4,7 +4,7 @@ use super::machine::Machine;
 use firedrill_node::driver::{Net, v4};
 use firedrill_protocols::contract::{Ipv4Addr, SocketAddrV4};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,20 +15,32 @@ use turmoil::net::{TcpListener, TcpStream, UdpSocket};
 /// the simulation.
 const BACKLOG: usize = 1024;
 
+/// A packet out and its answer back, each one tick.
+const ROUND_TRIP: Duration = Duration::from_millis(2);
+
 /// How long an accepted stream waits to learn from which of several machines on one turmoil host it was dialled.
 const SOURCE_PATIENCE: Duration = Duration::from_millis(10);
 
-/// Which machine dialled from a port: machines without ports of their own share one turmoil host.
+/// What is known of ports beside turmoil's own books.
+///
+/// Which machine dialled from a port: machines without ports of their own share one turmoil host. And who listens where:
+/// turmoil keeps the port of a dial that was refused for ever, so that a client that dials a dead process every few
+/// milliseconds would soon have none left.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     by_port: RefCell<BTreeMap<SocketAddrV4, Ipv4Addr>>,
     added: Notify,
+    listening: RefCell<BTreeSet<SocketAddrV4>>,
 }
 
 impl Sources {
     fn add(&self, dialled_from: SocketAddrV4, machine: Ipv4Addr) {
         self.by_port.borrow_mut().insert(dialled_from, machine);
         self.added.notify_waiters();
+    }
+
+    fn listens(&self, addr: SocketAddrV4) -> bool {
+        self.listening.borrow().contains(&addr)
     }
 
     async fn of(&self, peer: SocketAddrV4) -> Ipv4Addr {
@@ -60,7 +72,12 @@ impl Net for TurmoilNet {
     async fn bind(&self, addr: SocketAddrV4) -> io::Result<Self::Listener> {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, addr.port())).await?;
         let (sender, receiver) = mpsc::channel(BACKLOG);
-        self.machine.spawn(accept_all(listener, sender, self.sources.clone()));
+        self.sources.listening.borrow_mut().insert(addr);
+        let sources = self.sources.clone();
+        self.machine.spawn(async move {
+            accept_all(listener, sender, &sources).await;
+            sources.listening.borrow_mut().remove(&addr);
+        });
         Ok(Mutex::new(receiver))
     }
 
@@ -70,6 +87,10 @@ impl Net for TurmoilNet {
     }
 
     async fn connect(&self, from: Option<Ipv4Addr>, to: SocketAddrV4) -> io::Result<Self::Stream> {
+        if !self.sources.listens(to) {
+            tokio::time::sleep(ROUND_TRIP).await;
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
         let stream = TcpStream::connect(to).await?;
         if let Some(from) = from {
             self.sources.add(v4(stream.local_addr()?)?, from);
@@ -105,7 +126,7 @@ impl Net for TurmoilNet {
 }
 
 /// Accept until the process is gone.
-async fn accept_all(listener: TcpListener, accepted: mpsc::Sender<Accepted>, sources: Rc<Sources>) {
+async fn accept_all(listener: TcpListener, accepted: mpsc::Sender<Accepted>, sources: &Sources) {
     loop {
         let stream = tokio::select! {
             biased;

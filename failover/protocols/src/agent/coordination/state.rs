@@ -132,7 +132,7 @@ pub struct Transaction {
 }
 
 /// A change that watchers see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Change {
     /// A key has a new value.
     Put(Put),
@@ -141,7 +141,7 @@ pub enum Change {
 }
 
 /// All keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct View {
     /// As of this revision.
     pub revision: Revision,
