@@ -41,3 +41,8 @@ fn append_only_lists_with_repeated_elements() {
 fn strings_with_put_and_append() {
     agrees(Flavour::Strings, 7);
 }
+
+#[test]
+fn strings_whose_pieces_differ() {
+    agrees(Flavour::UniqueStrings, 8);
+}

@@ -58,13 +58,66 @@ fn independent_keys_are_judged_apart() {
 }
 
 #[test]
-fn a_refused_cas_with_a_reason_says_nothing() {
+fn what_a_refused_cas_says_depends_on_the_format_and_the_reason() {
     let refused = "{:process 0, :type :invoke, :f :write, :value 1}\n{:process 0, :type :ok, :f :write, :value 1}\n\
                    {:process 1, :type :invoke, :f :cas, :value [1 2]}\n{:process 1, :type :fail, :f :cas, :value [1 2]}\n\
                    {:process 0, :type :invoke, :f :read}\n{:process 0, :type :ok, :f :read, :value 1}";
-    assert_eq!(verdict(refused), Overall::Violated);
+    let tells = Options { refusals_tell: Some(true), ..Options::default() };
+    let told = |text: &str| {
+        let history = import::parse("h", text.as_bytes().to_vec(), &tells).expect("a history");
+        linear::check_imported(&history, &linear::Options::default()).verdict
+    };
+    assert_eq!(parse(refused).expect("a history").refusals_ignored, 1);
+    assert_eq!((verdict(refused), told(refused)), (Overall::Holds, Overall::Violated));
     let with_reason = refused.replace(":fail, :f :cas,", ":fail, :error :no-leader, :f :cas,");
-    assert_eq!(verdict(&with_reason), Overall::Holds);
+    assert_eq!((verdict(&with_reason), told(&with_reason)), (Overall::Holds, Overall::Holds));
+    let log = "INFO  jepsen.util - 0\t:invoke\t:write\t1\nINFO  jepsen.util - 0\t:ok\t:write\t1\n\
+               INFO  jepsen.util - 1\t:invoke\t:cas\t[1 2]\nINFO  jepsen.util - 1\t:fail\t:cas\t[1 2]\n";
+    assert_eq!(verdict(log), Overall::Violated);
+}
+
+#[test]
+fn a_lock_is_held_by_one_at_a_time() {
+    let twice = r#"{"process":0,"type":"invoke","f":"acquire"}
+{"process":0,"type":"ok","f":"acquire"}
+{"process":1,"type":"invoke","f":"RELEASE"}
+{"process":1,"type":"ok","f":"RELEASE"}
+{"process":2,"type":"invoke","f":"acquire"}
+{"process":2,"type":"ok","f":"acquire"}
+"#;
+    assert_eq!(verdict(&twice.replace("RELEASE", "release")), Overall::Holds);
+    let without: Vec<&str> = twice.lines().filter(|line| !line.contains("RELEASE")).collect();
+    assert_eq!(verdict(&without.join("\n")), Overall::Violated);
+}
+
+#[test]
+fn a_value_is_the_same_however_it_is_written() {
+    let history = |write: &str, read: &str| {
+        format!(
+            "{{\"process\":0,\"type\":\"invoke\",\"f\":\"write\",\"value\":{write}}}\n{{\"process\":0,\"type\":\"ok\",\"f\":\"write\"}}\n\
+             {{\"process\":0,\"type\":\"invoke\",\"f\":\"read\"}}\n{{\"process\":0,\"type\":\"ok\",\"f\":\"read\",\"value\":{read}}}\n"
+        )
+    };
+    for (write, read) in
+        [("1.5", "1.50"), ("1e3", "1000.0"), (r#""\u0041""#, r#""A""#), (r#""a\/b""#, r#""a/b""#)]
+    {
+        assert_eq!(verdict(&history(write, read)), Overall::Holds, "{write} {read}");
+    }
+    for (write, read) in
+        [("1.5", "1.51"), ("12345678901234567890123.0", "12345678901234567890124.0"), (r#""A""#, r#""a""#)]
+    {
+        assert_eq!(verdict(&history(write, read)), Overall::Violated, "{write} {read}");
+    }
+}
+
+#[test]
+fn what_is_no_text_is_named() {
+    let packed = |bytes: &[u8]| {
+        import::parse("h", bytes.to_vec(), &Options::default()).expect_err("no text").to_string()
+    };
+    assert_eq!(packed(b"\x1F\x8B\x08\0"), "h:1:1: not text but gzip; unpack it first");
+    assert_eq!(packed(b"\xFF\xFE{\0"), "h:1:1: not text but UTF-16; unpack it first");
+    assert!(error(r#"{"process":99999999999999999999,"type":"invoke","f":"read"}"#).starts_with("h:1:12: "));
 }
 
 #[test]
@@ -117,7 +170,7 @@ fn misspelled_words_get_a_suggestion() {
     let text = "{\"process\": 0, \"type\": \"invoke\", \"f\": \"wirte\", \"value\": 1}";
     assert_eq!(
         error(text),
-        "h:1:39: operation `wirte` is unknown; allowed: read, write, cas, append, get, put; did you mean `write`?"
+        "h:1:39: operation `wirte` is unknown; allowed: read, write, cas, append, get, put, acquire, release; did you mean `write`?"
     );
     let text = "{\"process\": 0, \"type\": \"invoke\", \"f\": \"write\", \"valeu\": 1}";
     assert!(error(text).ends_with("did you mean `value`?"), "{}", error(text));

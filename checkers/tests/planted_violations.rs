@@ -199,7 +199,16 @@ fn a_list_with_a_foreign_element() {
 
 #[test]
 fn strings_that_do_not_add_up() {
-    violates(r#">0 append "a"; <0; >0 append "b"; <0; >1 get; <1 get "ba""#, Class::NoOrder);
+    violates(r#">0 append "a"; <0; >0 append "b"; <0; >1 get; <1 get "ba""#, Class::ReorderedAppend);
+    violates(
+        r#">0 append "a"; >1 append "b"; <0; <1; >1 get; <1 get "ab"; >1 get; <1 get "ba""#,
+        Class::DivergedLists,
+    );
+    violates(r#">0 put "a"; <0; >0 append "b"; <0; >1 get; <1 get "a""#, Class::LostWrite);
+    violates(r#">0 put "a"; <0; >0 append "b"; x0; >1 get; <1 get "ab""#, Class::AbortedRead);
+    violates(r#">0 append "a"; >1 put "b"; <0; <1; >1 get; <1 get "ab""#, Class::Phantom);
+    violates(r#">0 append "a"; <0; >1 get; <1 get "aa""#, Class::DuplicateAppend);
+    violates(r#">0 append "a"; <0; >0 append "ab"; <0; >1 get; <1 get "aba""#, Class::NoOrder);
     holds(r#">0 append "a"; >1 append "b"; <0; <1; >1 get; <1 get "ba""#);
     holds(r#">0 append "a"; ?0; >1 put "b"; <1; >1 get; <1 get "ba""#);
 }

@@ -5,6 +5,7 @@ mod baseline;
 pub mod generate;
 pub mod proof;
 pub mod rng;
+pub mod strings;
 mod table;
 
 pub use table::{Extent, run};

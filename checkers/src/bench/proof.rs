@@ -24,11 +24,13 @@ pub enum Flavour {
     RepeatedList,
     /// String with get, put and append.
     Strings,
+    /// The same with pieces that differ.
+    UniqueStrings,
 }
 
 impl Flavour {
     /// All of them.
-    pub const ALL: [Flavour; 7] = [
+    pub const ALL: [Flavour; 8] = [
         Flavour::Unique,
         Flavour::UniqueCas,
         Flavour::UniqueNegative,
@@ -36,10 +38,15 @@ impl Flavour {
         Flavour::List,
         Flavour::RepeatedList,
         Flavour::Strings,
+        Flavour::UniqueStrings,
     ];
 
     fn unique(self) -> bool {
         !matches!(self, Flavour::Repeated | Flavour::RepeatedList | Flavour::Strings)
+    }
+
+    fn strings(self) -> bool {
+        matches!(self, Flavour::Strings | Flavour::UniqueStrings)
     }
 
     fn list(self) -> bool {
@@ -160,7 +167,7 @@ fn ask(rng: &mut Rng, flavour: Flavour, fresh: u32) -> Asked {
     match (flavour, rng.below(10)) {
         (_, 0..4) => Asked::Read,
         (Flavour::List | Flavour::RepeatedList, _) => Asked::Append(value),
-        (Flavour::Strings, 4..8) => Asked::Append(value),
+        (Flavour::Strings | Flavour::UniqueStrings, 4..8) => Asked::Append(value),
         (Flavour::UniqueCas | Flavour::UniqueNegative | Flavour::Repeated, 4..7) => Asked::Cas(other, value),
         _ => Asked::Write(value),
     }
@@ -194,13 +201,11 @@ fn falsify(rng: &mut Rng, flavour: Flavour, history: &mut Small) {
     let any = |rng: &mut Rng| 1 + rng.below(if flavour.unique() { u64::from(values) } else { 3 }) as u32;
     let operation = &mut history[i];
     match (&mut operation.answer, operation.asked) {
-        (Answer::Saw(seen), Asked::Read) if flavour.list() || flavour == Flavour::Strings => {
-            match rng.below(3) {
-                0 => _ = seen.pop(),
-                1 if seen.len() > 1 => seen.swap(0, 1),
-                _ => seen.push(any(rng)),
-            }
-        }
+        (Answer::Saw(seen), Asked::Read) if flavour.list() || flavour.strings() => match rng.below(3) {
+            0 => _ = seen.pop(),
+            1 if seen.len() > 1 => seen.swap(0, 1),
+            _ => seen.push(any(rng)),
+        },
         (Answer::Saw(seen), _) => *seen = if rng.percent(15) { Vec::new() } else { vec![any(rng)] },
         (answer @ Answer::Refused, _) => *answer = Answer::Done,
         (answer @ Answer::Done, Asked::Cas(..)) if flavour != Flavour::UniqueCas => *answer = Answer::Refused,
@@ -274,7 +279,7 @@ pub fn to_columns(history: &Small, flavour: Flavour) -> Columns {
         let mut text = |seen: &[u32]| -> Token {
             match (flavour, seen) {
                 (_, []) => NIL,
-                (Flavour::Strings, _) => columns_values.text(&spell(seen)),
+                (f, _) if f.strings() => columns_values.text(&spell(seen)),
                 _ => seen[0] + 1,
             }
         };
@@ -310,7 +315,7 @@ pub fn to_columns(history: &Small, flavour: Flavour) -> Columns {
     }
     let mut columns = builder.finish();
     columns.values = columns_values;
-    columns.strings = flavour == Flavour::Strings;
+    columns.strings = flavour.strings();
     debug_assert!(columns.ret.iter().all(|&r| r == OPEN || r <= columns.events[0]));
     columns
 }

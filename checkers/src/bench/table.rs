@@ -3,6 +3,7 @@
 use super::baseline;
 use super::generate::{Shape, generate};
 use super::proof::{self, Flavour};
+use super::strings::kv_log;
 use crate::import;
 use crate::linear::columns::Columns;
 use crate::linear::{self, Options, Overall};
@@ -16,7 +17,7 @@ use std::path::Path;
 /// How much to measure.
 #[derive(Clone, Debug, Default)]
 pub struct Extent {
-    /// Only this section: `recorded`, `register`, `keys`, `cas`, `repeated`, `runs` or `parsing`.
+    /// Only this section: `recorded`, `strings`, `register`, `keys`, `cas`, `repeated`, `runs` or `parsing`.
     pub only: Option<String>,
     /// Also 10^7 operations (takes half a minute to generate).
     pub large: bool,
@@ -30,10 +31,11 @@ pub struct Extent {
 /// Those of the writer, and of the temporary file that the parser reads.
 pub fn run(out: &mut dyn Write, extent: &Extent) -> io::Result<bool> {
     let mut table = Table { out, met: true };
-    let sections: [(&str, Section<'_>); 7] = [
+    let sections: [(&str, Section<'_>); 8] = [
         // First, so that memory freed by others does not hide what it takes.
         ("parsing", Table::parsing),
         ("recorded", Table::recorded),
+        ("strings", Table::strings),
         ("register", Table::register),
         ("keys", Table::keys),
         ("cas", Table::cas),
@@ -143,6 +145,25 @@ impl Table<'_> {
                 Some(theirs),
                 Some(Bar::Times(bar)),
             )?;
+        }
+        Ok(())
+    }
+
+    /// Made like Porcupine's recorded logs of 50 clients, whose times stand beside: 1,712 and 2,024 operations there.
+    fn strings(&mut self) -> io::Result<()> {
+        self.heading("strings: get, put, append; 50 clients, 10 keys; median of 7 seeds, worst in brackets")?;
+        for (name, operations, stale, theirs) in baseline::STRINGS {
+            let mut times = Vec::new();
+            for seed in 1..=7 {
+                let text = kv_log(50, operations, 10, stale, seed);
+                let history = import::parse(name, text.into_bytes(), &import::Options::default());
+                let (ms, verdict) = check_time(&history.map_err(io::Error::other)?.columns);
+                self.met &= verdict == if stale { Overall::Violated } else { Overall::Holds };
+                times.push(ms);
+            }
+            times.sort_by(f64::total_cmp);
+            let what = format!("{name}, {operations} operations [{}]", significant(times[6]));
+            self.row(&what, times[3], Some(theirs), Some(Bar::Times(30.0)))?;
         }
         Ok(())
     }

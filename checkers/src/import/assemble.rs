@@ -110,15 +110,20 @@ pub(super) struct Assembler {
     processes: Processes,
     /// What keys hold; unknown only where it makes no difference.
     model: Option<Model>,
+    /// Whether a compare-and-set that failed without a reason says that the value was another.
+    refusals_tell: bool,
     /// Unknown outcomes that nobody asked for.
     pub infos_ignored: u64,
+    /// Failed compare-and-sets that were taken as not having happened, and no more.
+    pub refusals_ignored: u64,
 }
 
 impl Assembler {
     /// For a text of this length and a model, if it is known.
-    pub fn new(bytes: usize, model: Option<Model>) -> Self {
+    pub fn new(bytes: usize, model: Option<Model>, refusals_tell: bool) -> Self {
         // Two events of about 80 bytes make an operation; memory that is not written to costs nothing.
-        Assembler { builder: Builder::with_capacity(bytes / 160), model, ..Assembler::default() }
+        let builder = Builder::with_capacity(bytes / 160);
+        Assembler { builder, model, refusals_tell, ..Assembler::default() }
     }
 
     /// Number of operations so far.
@@ -161,6 +166,9 @@ impl Assembler {
             Function::Read | Function::Get => (None, NIL, NIL),
             Function::Write | Function::Put => (Some(Kind::Write), self.token(value), NIL),
             Function::Append => (Some(Kind::Append), self.token(value), NIL),
+            // A lock is a register that holds nothing or "held".
+            Function::Acquire => (Some(Kind::Cas), NIL, self.values.integer(0)),
+            Function::Release => (Some(Kind::Cas), self.values.integer(0), NIL),
             Function::Cas => {
                 let Some((from, to)) = as_pair(value) else {
                     return Err(Problem::new(event.value_at, "a cas needs a pair: expected and new value"));
@@ -179,7 +187,9 @@ impl Assembler {
         match event.function {
             Function::Write | Function::Put => self.builder.complete(operation, Kind::Write, a, b),
             Function::Append => self.builder.complete(operation, Kind::Append, a, b),
-            Function::Cas => self.builder.complete(operation, Kind::Cas, a, b),
+            Function::Cas | Function::Acquire | Function::Release => {
+                self.builder.complete(operation, Kind::Cas, a, b);
+            }
             Function::Read | Function::Get => {
                 let (_, value) = self.split(event, open.independent)?;
                 if self.model == Some(Model::Append) {
@@ -196,7 +206,8 @@ impl Assembler {
     /// event tells it, was another. With a reason (`error`) it says nothing but that it did not happen.
     fn fail(&mut self, event: &Event<'_>, open: Open) -> Result<(), Problem> {
         let operation = open.operation;
-        let refused = event.function == Function::Cas
+        let refused = self.refusals_tell
+            && event.function == Function::Cas
             && !event.error
             && !matches!(event.value, Raw::Word(_) | Raw::Text(_));
         match event.current {
@@ -208,7 +219,10 @@ impl Assembler {
                 let (a, _) = self.builder.arguments(operation);
                 self.builder.complete(operation, Kind::NotEqual, a, NIL);
             }
-            _ => self.builder.abort(operation),
+            _ => {
+                self.refusals_ignored += u64::from(event.function == Function::Cas && !self.refusals_tell);
+                self.builder.abort(operation);
+            }
         }
         Ok(())
     }
@@ -252,12 +266,14 @@ impl Assembler {
     fn fits(&self, event: &Event<'_>) -> Result<(), Problem> {
         let allowed: &[&str] = match (self.model, event.function) {
             (Some(Model::Register), Function::Read | Function::Write | Function::Cas)
+            | (Some(Model::Mutex), Function::Acquire | Function::Release)
             | (Some(Model::Append), Function::Read | Function::Append)
             | (Some(Model::Kv), Function::Get | Function::Put | Function::Append)
             | (None, _) => return Ok(()),
             (Some(Model::Register), _) => &["read", "write", "cas"],
             (Some(Model::Append), _) => &["read", "append"],
             (Some(Model::Kv), _) => &["get", "put", "append"],
+            (Some(Model::Mutex), _) => &["acquire", "release"],
         };
         let function = format!("{:?}", event.function).to_lowercase();
         Err(Problem::unknown_word(event.offset, "for this model the operation", function.as_bytes(), allowed))
@@ -337,7 +353,29 @@ fn token(values: &mut Interner, raw: Raw<'_>) -> Token {
         Raw::Int(value) if value >= 0 => values.integer(value as u64),
         Raw::Int(value) => values.text(value.to_string().as_bytes()),
         Raw::Text([]) => NIL,
+        Raw::Text(text) if text.contains(&b'\\') => values.text(&unescaped(text)),
+        Raw::Word(word @ [b'0'..=b'9' | b'-', ..]) => decimal(values, word),
         Raw::Text(text) | Raw::Word(text) | Raw::Vector(text) => values.text(text),
+    }
+}
+
+/// A string without its escapes, so that a character is the same however it is written. What is no escape of JSON
+/// stays as it is.
+#[cold]
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let quoted = [b"\"", text, b"\""].concat();
+    serde_json::from_slice::<String>(&quoted).map_or_else(|_| text.to_vec(), String::into_bytes)
+}
+
+/// A number with a point or an exponent: 1.5 and 1.50 are one value. Longer ones than a float can tell apart, and what
+/// only begins like a number, are compared as they are written.
+#[cold]
+fn decimal(values: &mut Interner, word: &[u8]) -> Token {
+    let digits = word.iter().filter(|b| b.is_ascii_digit()).count();
+    let number = std::str::from_utf8(word).ok().filter(|_| digits <= 15).and_then(|w| w.parse::<f64>().ok());
+    match number {
+        Some(number) if number.is_finite() => values.text(format!("{number:?}").as_bytes()),
+        _ => values.text(word),
     }
 }
 
@@ -352,6 +390,7 @@ fn as_pair(raw: Raw<'_>) -> Option<(Raw<'_>, Raw<'_>)> {
 pub(super) fn spell(raw: Raw<'_>) -> String {
     match raw {
         Raw::Nil => "nil".into(),
+        Raw::Text([]) => "\"\"".into(),
         Raw::Int(value) => value.to_string(),
         Raw::Text(text) | Raw::Word(text) | Raw::Vector(text) => String::from_utf8_lossy(text).into_owned(),
     }

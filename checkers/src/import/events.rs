@@ -31,6 +31,10 @@ pub(super) enum Function {
     Get,
     /// Set the string.
     Put,
+    /// Take a lock.
+    Acquire,
+    /// Give it back.
+    Release,
 }
 
 /// One line of a history.
@@ -80,7 +84,7 @@ impl Event<'_> {
 }
 
 const TYPES: [&str; 4] = ["invoke", "ok", "fail", "info"];
-const FUNCTIONS: [&str; 6] = ["read", "write", "cas", "append", "get", "put"];
+const FUNCTIONS: [&str; 8] = ["read", "write", "cas", "append", "get", "put", "acquire", "release"];
 
 /// Which fields an event had; the rest of it goes straight into the event.
 #[derive(Default)]
@@ -120,6 +124,9 @@ impl<'a> Event<'a> {
             Raw::Int(process) => {
                 self.process = process;
                 Process::Client
+            }
+            Raw::Word(word) if word.iter().all(|b| b"+-.0123456789eE".contains(b)) => {
+                return Err(Problem::new(at, "a client's number is an integer of at most 18 digits"));
             }
             Raw::Word(_) | Raw::Text(_) => Process::Named,
             Raw::Nil | Raw::Vector(_) => return Err(Problem::new(at, "a process is a number or a name")),
@@ -161,6 +168,8 @@ impl<'a> Event<'a> {
             b"append" => Function::Append,
             b"get" => Function::Get,
             b"put" => Function::Put,
+            b"acquire" => Function::Acquire,
+            b"release" => Function::Release,
             other => return Err(Problem::unknown_word(at, "operation", other, &FUNCTIONS)),
         };
         Ok(true)
@@ -255,7 +264,8 @@ fn keyword<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Problem> {
     }
 }
 
-const FIELDS: [&str; 9] = ["process", "type", "f", "key", "value", "current", "time", "node", "error"];
+const FIELDS: [&str; 10] =
+    ["process", "type", "f", "key", "value", "current", "time", "node", "error", "index"];
 
 /// The next event of our own JSON lines. False at the end.
 #[inline]
@@ -325,6 +335,7 @@ fn json_object<'a>(cursor: &mut Cursor<'a>, event: &mut Event<'a>) -> Result<boo
             b"time" => event.time = cursor.value()?,
             b"node" => event.node = cursor.value()?,
             b"error" => event.error = cursor.value()? != Raw::Nil,
+            b"index" => _ = cursor.value()?,
             other => return Err(Problem::unknown_word(name_at, "field", other, &FIELDS)),
         }
     }

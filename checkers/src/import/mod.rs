@@ -10,12 +10,13 @@
 //! |---|---|
 //! | `process` | number of the client; one operation at a time. A name instead of a number: not a client, skipped |
 //! | `type` | `invoke`, `ok` (took effect), `fail` (certainly did not), `info` (nobody knows) |
-//! | `f` | `read`, `write`, `cas` (register); `read`, `append` (list); `get`, `put`, `append` (string) |
+//! | `f` | `read`, `write`, `cas` (register); `read`, `append` (list); `get`, `put`, `append` (string); `acquire`, `release` (lock) |
 //! | `key` | number or string; without it there is one key. Only that of the invocation is read |
 //! | `value` | argument, or what was read: null, number, string; `[from, to]` for `cas`; an array for a list |
 //! | `current` | for a refused `cas`, what was there: it makes checking linear |
 //! | `time` | nanoseconds, for the report; the order of lines decides |
 //! | `node` | who answered, for the report |
+//! | `index` | number of the event; not read |
 //! | `error` | reason of a failure. A `cas` that failed *without* one was refused because the value was another |
 //!
 //! Other fields are refused. An `ok` or `fail` without invocation is an error; an `info` without one is counted and
@@ -24,7 +25,8 @@
 //! # Jepsen and Knossos: EDN
 //! A vector or a bare sequence of maps `{:process 0, :type :invoke, :f :read, :value nil}`, fields in any order, others
 //! ignored. Operations of a `:nemesis` or any named process are skipped. Values `[key value]` at the invocation are
-//! independent keys.
+//! independent keys. A failed compare-and-set did not happen and says nothing else, as Knossos takes it: whoever refused
+//! it may have been behind ([`Options::refusals_tell`] reads more into it).
 //!
 //! # Porcupine
 //! Its Jepsen logs (`INFO  jepsen.util - 3 :invoke :cas [1 2]`) and its key-value logs (EDN maps with `:key`).
@@ -44,6 +46,7 @@ use events::{Event, Function, Type};
 use memmap2::Mmap;
 use scan::{Cursor, Raw};
 use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 /// What a key holds.
@@ -55,11 +58,13 @@ pub enum Model {
     Append,
     /// A string: get, put, append.
     Kv,
+    /// A lock: acquire, release.
+    Mutex,
 }
 
 impl Model {
     /// The names of the models.
-    pub const NAMES: [&'static str; 3] = ["register", "append", "kv"];
+    pub const NAMES: [&'static str; 4] = ["register", "append", "kv", "mutex"];
 
     /// The model of this name.
     pub fn from_name(name: &str) -> Option<Model> {
@@ -67,6 +72,7 @@ impl Model {
             "register" => Some(Model::Register),
             "append" => Some(Model::Append),
             "kv" => Some(Model::Kv),
+            "mutex" => Some(Model::Mutex),
             _ => None,
         }
     }
@@ -88,6 +94,10 @@ pub enum Format {
 pub struct Options {
     /// The model, if it is not to be taken from the operations.
     pub model: Option<Model>,
+    /// Whether a compare-and-set that failed without a reason says that the value was another. If not given it is as
+    /// the format means it: yes in our own lines and in Porcupine's logs; no in EDN, where Jepsen and Knossos take a
+    /// failure as "did not happen" and nothing else.
+    pub refusals_tell: Option<bool>,
 }
 
 /// A history from a file, ready to be checked.
@@ -103,6 +113,8 @@ pub struct ImportedHistory {
     pub operations: u64,
     /// Unknown outcomes without invocation.
     pub infos_ignored: u64,
+    /// Failed compare-and-sets that were taken as not having happened, and no more ([`Options::refusals_tell`]).
+    pub refusals_ignored: u64,
     /// Lines or events of others than clients.
     pub events_ignored: u64,
     text: Text,
@@ -132,8 +144,9 @@ pub fn open(path: &Path, options: &Options) -> Result<ImportedHistory, ImportErr
     let io = |source| ImportError::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(io)?;
     let name = path.display().to_string();
-    if file.metadata().map_err(io)?.len() == 0 {
-        return Err(empty(&name));
+    let metadata = file.metadata().map_err(io)?;
+    if !metadata.is_file() || metadata.len() == 0 {
+        return piped(file, &metadata, path, options);
     }
     // SAFETY: the map is read only. Should another program change the file meanwhile, the bytes read are arbitrary; all
     // reads are bounds-checked, and the result is an error message or a verdict on what was read.
@@ -144,6 +157,34 @@ pub fn open(path: &Path, options: &Options) -> Result<ImportedHistory, ImportErr
         Err(_) => Text::Owned(std::fs::read(path).map_err(io)?),
     };
     read(&name, text, options)
+}
+
+/// Reads what cannot be mapped: a pipe, or a file whose length the system does not tell.
+fn piped(
+    mut file: File,
+    metadata: &std::fs::Metadata,
+    path: &Path,
+    options: &Options,
+) -> Result<ImportedHistory, ImportError> {
+    let io = |source| ImportError::Io { path: path.to_owned(), source };
+    if metadata.is_dir() || is_device(metadata) {
+        return Err(io(std::io::Error::other("neither a file nor a pipe")));
+    }
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).map_err(io)?;
+    parse(&path.display().to_string(), text, options)
+}
+
+/// Devices may have no end.
+#[cfg(unix)]
+fn is_device(metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    metadata.file_type().is_char_device() || metadata.file_type().is_block_device()
+}
+
+#[cfg(not(unix))]
+fn is_device(_metadata: &std::fs::Metadata) -> bool {
+    false
 }
 
 /// Reads a history from memory.
@@ -165,7 +206,8 @@ fn read(name: &str, text: Text, options: &Options) -> Result<ImportedHistory, Im
     let bytes = text.bytes();
     let format = recognise(bytes).map_err(|p| p.locate(name, bytes))?;
     let model = options.model.or_else(|| guess(bytes, format));
-    let mut assembler = Assembler::new(bytes.len(), model);
+    let refusals_tell = options.refusals_tell.unwrap_or(format != Format::Edn);
+    let mut assembler = Assembler::new(bytes.len(), model, refusals_tell);
     let mut ignored = 0;
     let result = each(bytes, format, &mut ignored, |event| assembler.event(event));
     result.map_err(|p| p.locate(name, bytes))?;
@@ -173,13 +215,25 @@ fn read(name: &str, text: Text, options: &Options) -> Result<ImportedHistory, Im
     if operations == 0 {
         return Err(empty(name));
     }
-    let infos_ignored = assembler.infos_ignored;
+    let (infos_ignored, refusals_ignored) = (assembler.infos_ignored, assembler.refusals_ignored);
     let (columns, model) = assembler.finish();
-    Ok(ImportedHistory { columns, format, model, operations, infos_ignored, events_ignored: ignored, text })
+    Ok(ImportedHistory {
+        columns,
+        format,
+        model,
+        operations,
+        infos_ignored,
+        refusals_ignored,
+        events_ignored: ignored,
+        text,
+    })
 }
 
 /// Tells the format by the first bytes.
 fn recognise(text: &[u8]) -> Result<Format, Problem> {
+    if let Some(what) = packed(text) {
+        return Err(Problem::new(0, format!("not text but {what}; unpack it first")));
+    }
     let mut cursor = Cursor::new(text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text));
     cursor.blanks_and_comments();
     while matches!(cursor.peek(), b'[' | b'(') {
@@ -206,6 +260,19 @@ fn recognise(text: &[u8]) -> Result<Format, Problem> {
     }
 }
 
+/// What the first bytes say of a file that is not text.
+fn packed(text: &[u8]) -> Option<&'static str> {
+    const PACKED: [(&[u8], &str); 6] = [
+        (b"\x1F\x8B", "gzip"),
+        (b"\x28\xB5\x2F\xFD", "zstd"),
+        (b"PK\x03\x04", "zip"),
+        (b"\xFD7zXZ", "xz"),
+        (b"\xFF\xFE", "UTF-16"),
+        (b"\xFE\xFF", "UTF-16"),
+    ];
+    PACKED.iter().find(|(magic, _)| text.starts_with(magic)).map(|(_, what)| *what)
+}
+
 /// The model that the first telling operations have: `append` goes with `read` as well as with `get`.
 fn guess(text: &[u8], format: Format) -> Option<Model> {
     let mut model = None;
@@ -215,6 +282,7 @@ fn guess(text: &[u8], format: Format) -> Option<Model> {
         match event.function {
             Function::Get | Function::Put => model = Some(Model::Kv),
             Function::Write | Function::Cas => model = Some(Model::Register),
+            Function::Acquire | Function::Release => model = Some(Model::Mutex),
             Function::Read => reads = true,
             Function::Append => appends = true,
         }

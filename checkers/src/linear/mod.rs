@@ -6,7 +6,8 @@
 //!
 //! For each key the cheapest sufficient method is chosen:
 //! 1. [`zones`]: registers whose written values are unique, compare-and-set and unknown outcomes included: linear time;
-//! 2. [`versions`]: append-only lists with unique elements: linear time;
+//! 2. [`versions`]: append-only lists with unique elements: linear time; [`strings`]: the same for strings that are put
+//!    and appended to, if their pieces differ;
 //! 3. [`negative`]: unique values and refused compare-and-sets that did not tell the value: two tactics, then search;
 //! 4. [`screen`]: values that repeat: what can be refuted in linear time;
 //! 5. [`search`]: everything else, within a budget of steps that keys share fairly: every key that needs a search gets a
@@ -28,6 +29,7 @@ mod screen;
 mod search;
 mod shrink;
 mod source;
+mod strings;
 mod versions;
 mod zones;
 
@@ -280,7 +282,13 @@ fn linear(columns: &Columns, lane: &Lane<'_>, scratch: &mut zones::Scratch) -> O
         };
     }
     if columns.strings {
-        return Outcome::linear(unknown, Method::Search);
+        return match strings::check(lane, &columns.values, scratch) {
+            zones::Decision::Holds => Outcome::linear(State::Holds, Method::Zones),
+            zones::Decision::Violated(finding) => Outcome::linear(State::Violated(finding), Method::Zones),
+            zones::Decision::Negatives | zones::Decision::Repeated => {
+                Outcome::linear(unknown, Method::Search)
+            }
+        };
     }
     match zones::check(lane, scratch) {
         zones::Decision::Holds => Outcome::linear(State::Holds, Method::Zones),

@@ -20,6 +20,9 @@ pub(super) struct Args {
     /// Steps that all searches may take together.
     #[arg(long, default_value_t = linear::Options::default().budget_steps, value_name = "STEPS")]
     budget: u64,
+    /// What a `cas` that failed without a reason says; if not given, what the format means by it.
+    #[arg(long, value_enum, value_name = "MEANING")]
+    failed_cas: Option<FailedCas>,
     /// Form of what is printed.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
@@ -37,6 +40,17 @@ enum Kind {
     Append,
     /// A string: get, put, append.
     Kv,
+    /// A lock: acquire, release.
+    Mutex,
+}
+
+/// Meanings of a compare-and-set that failed without a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FailedCas {
+    /// The value was another (own lines, Porcupine's logs).
+    Mismatch,
+    /// It did not happen, no more (Jepsen, Knossos).
+    Nothing,
 }
 
 /// Forms of output.
@@ -55,8 +69,11 @@ pub(super) fn main(args: &Args) -> Result<Exit, Failure> {
         Kind::Register => Model::Register,
         Kind::Append => Model::Append,
         Kind::Kv => Model::Kv,
+        Kind::Mutex => Model::Mutex,
     });
-    let mut history = import::open(&args.history, &import::Options { model }).map_err(unreadable)?;
+    let refusals_tell = args.failed_cas.map(|meaning| meaning == FailedCas::Mismatch);
+    let options = import::Options { model, refusals_tell };
+    let mut history = import::open(&args.history, &options).map_err(unreadable)?;
     if let Some(key) = &args.key {
         choose(&mut history, key)?;
     }
@@ -70,6 +87,13 @@ pub(super) fn main(args: &Args) -> Result<Exit, Failure> {
     }
     if history.infos_ignored > 0 {
         eprintln!("{} unknown outcomes without invocation were ignored", history.infos_ignored);
+    }
+    if history.refusals_ignored > 0 {
+        eprintln!(
+            "{} failed compare-and-sets were read as \"did not happen\"; --failed-cas mismatch reads them as \"the value \
+             was another\"",
+            history.refusals_ignored
+        );
     }
     Ok(match report.verdict {
         Overall::Holds => Exit::Holds,

@@ -63,6 +63,9 @@ pub(in super::super) fn order(
 /// How far, in events, an operation may be moved in the order of trying by an attempt after the first.
 const SHUFFLE: u64 = 32;
 
+/// How many events ahead the next read is looked for.
+const LOOK_AHEAD: usize = 256;
+
 struct Frame {
     /// What was placed to get here: an operation, a class, or nothing.
     entered_by: u32,
@@ -227,11 +230,15 @@ impl<'a, M: Machine> Depth<'a, M> {
         let urgent = self.owner[bound as usize] & !RETURN;
         self.note(urgent);
         let goal = self.problem.steps[urgent as usize];
+        let read = self.next_read();
         let mut at = self.next[0];
         while at != bound {
             let op = self.owner[at as usize];
             at = self.next[at as usize];
             let step = self.problem.steps[op as usize];
+            if read.is_some_and(|read| !self.machine.may_lead_to(self.state, step, read)) {
+                continue;
+            }
             let Some(after) = self.machine.step(self.state, step) else {
                 self.blocked.push(step);
                 continue;
@@ -243,7 +250,7 @@ impl<'a, M: Machine> Depth<'a, M> {
             let rank = u64::from(op != urgent) + u64::from(!helps);
             self.ranked.push((rank << 40 | self.preference(op), op));
         }
-        self.list_classes(bound, goal);
+        self.list_classes(bound, goal, read);
         self.ranked.sort_unstable();
         self.moves.extend(self.ranked.iter().map(|r| r.1));
     }
@@ -257,8 +264,32 @@ impl<'a, M: Machine> Depth<'a, M> {
         }
     }
 
+    /// The first observation to complete, if nothing that replaces the state can come before it: until then the state
+    /// only grows, so every step must lead there.
+    fn next_read(&self) -> Option<Step> {
+        if !M::GUIDED {
+            return None;
+        }
+        let mut at = self.next[0];
+        for _ in 0..LOOK_AHEAD {
+            let owner = *self.owner.get(at as usize).filter(|_| at != self.end)?;
+            let step = self.problem.steps[(owner & !RETURN) as usize];
+            match owner & RETURN {
+                0 if self.machine.replaces(step) => return None,
+                RETURN if self.machine.observes(step) => {
+                    let replaced = |c: usize| {
+                        self.machine.replaces(self.problem.classes[c].step) && self.available(c, at)
+                    };
+                    return (!(0..self.used.len()).any(replaced)).then_some(step);
+                }
+                _ => at = self.next[at as usize],
+            }
+        }
+        None
+    }
+
     /// The same for unknown operations.
-    fn list_classes(&mut self, bound: u32, goal: Step) {
+    fn list_classes(&mut self, bound: u32, goal: Step, read: Option<Step>) {
         for c in 0..self.used.len() {
             let step = self.problem.classes[c].step;
             if self.available(c, bound) && self.machine.step(self.state, step).is_none() {
@@ -268,6 +299,9 @@ impl<'a, M: Machine> Depth<'a, M> {
         for c in 0..self.used.len() {
             let step = self.problem.classes[c].step;
             if !self.available(c, bound) || !self.machine.could_help(self.state, step, &self.blocked) {
+                continue;
+            }
+            if read.is_some_and(|read| !self.machine.may_lead_to(self.state, step, read)) {
                 continue;
             }
             if let Some(after) = self.machine.step(self.state, step) {

@@ -24,6 +24,19 @@ pub(in super::super) trait Machine {
     fn could_help(&self, _state: u32, _step: Step, _blocked: &[Step]) -> bool {
         true
     }
+
+    /// Whether [`Machine::may_lead_to`] has something to say.
+    const GUIDED: bool = false;
+
+    /// Whether the step may put any other state in place of what is there; one that does not only adds to it.
+    fn replaces(&self, _step: Step) -> bool {
+        true
+    }
+
+    /// Whether `goal`, which observes, can still happen after `step` if nothing but steps that add come in between.
+    fn may_lead_to(&mut self, _state: u32, _step: Step, _goal: Step) -> bool {
+        true
+    }
 }
 
 /// A register: read, write, compare-and-set. Its state is its value.
@@ -83,6 +96,8 @@ pub(in super::super) struct Growing<'a> {
     appended: Memo,
     /// Content that each [`Kind::ReadList`] saw, by its first argument.
     reads: Vec<Content>,
+    /// A string that was read and that begins with all of this state, where one is known.
+    shown: Vec<Option<Token>>,
 }
 
 /// A string by its length and hashes.
@@ -138,8 +153,9 @@ impl<'a> Growing<'a> {
     /// A machine for operations whose arguments mean these values, and for reads of these lists. [`NIL`] is nothing.
     pub fn new(values: &'a Interner, reads: Vec<Content>) -> Self {
         let (states, numbers, appended) = (Vec::new(), vec![0; 64], Memo::default());
-        let mut machine = Growing { values, states, numbers, appended, reads };
-        machine.number(Content::EMPTY);
+        let mut machine = Growing { values, states, numbers, appended, reads, shown: Vec::new() };
+        let empty = machine.number(Content::EMPTY);
+        machine.shown[empty as usize] = Some(NIL);
         machine
     }
 
@@ -152,6 +168,7 @@ impl<'a> Growing<'a> {
                 at = self.place(&content);
             }
             self.states.push(content);
+            self.shown.push(None);
             self.numbers[at] = self.states.len() as u32;
         }
         self.numbers[at] - 1
@@ -177,6 +194,30 @@ impl<'a> Growing<'a> {
 
     fn content(&self, token: Token) -> Content {
         if token == NIL { Content::EMPTY } else { self.values.content(token) }
+    }
+
+    /// The bytes of a string; `None` for what is a single symbol.
+    fn text(&self, token: Token) -> Option<&'a [u8]> {
+        let bytes = self.values.bytes_of(token);
+        (token == NIL || !bytes.is_empty()).then_some(bytes)
+    }
+
+    /// Whether the string begins with all of this state.
+    fn begins(&mut self, state: u32, token: Token, text: &[u8]) -> bool {
+        let length = self.states[state as usize].length as usize;
+        if length > text.len() {
+            return false;
+        }
+        if let Some(known) = self.shown[state as usize].and_then(|known| self.text(known))
+            && known.len() >= length
+        {
+            return known[..length] == text[..length];
+        }
+        let begins = Content::of(text[..length].iter().map(|&b| u64::from(b))) == self.states[state as usize];
+        if begins {
+            self.shown[state as usize] = Some(token);
+        }
+        begins
     }
 }
 
@@ -205,6 +246,28 @@ impl Machine for Growing<'_> {
 
     fn observes(&self, step: Step) -> bool {
         matches!(step.kind, Kind::Read | Kind::ReadList)
+    }
+
+    const GUIDED: bool = true;
+
+    fn replaces(&self, step: Step) -> bool {
+        step.kind == Kind::Write
+    }
+
+    /// What is added must be what the goal read at this place. With pieces that differ this leaves one way to go, where
+    /// any order of the open appends would have to be tried.
+    fn may_lead_to(&mut self, state: u32, step: Step, goal: Step) -> bool {
+        if (step.kind, goal.kind) != (Kind::Append, Kind::Read) {
+            return true;
+        }
+        let (Some(text), Some(piece)) = (self.text(goal.a), self.text(step.a)) else { return true };
+        let length = self.states[state as usize].length as usize;
+        let fits = text.get(length..).is_some_and(|rest| rest.starts_with(piece))
+            && self.begins(state, goal.a, text);
+        if fits && let Some(after) = self.step(state, step) {
+            self.shown[after as usize] = Some(goal.a);
+        }
+        fits
     }
 }
 
