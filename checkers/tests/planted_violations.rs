@@ -201,7 +201,7 @@ fn a_list_with_a_foreign_element() {
 fn strings_that_do_not_add_up() {
     violates(r#">0 append "a"; <0; >0 append "b"; <0; >1 get; <1 get "ba""#, Class::ReorderedAppend);
     violates(
-        r#">0 append "a"; >1 append "b"; <0; <1; >1 get; <1 get "ab"; >1 get; <1 get "ba""#,
+        r#">0 append "a"; <0; >0 append "b"; >1 append "c"; <0; <1; >1 get; <1 get "ab"; >1 get; <1 get "ac""#,
         Class::DivergedLists,
     );
     violates(r#">0 put "a"; <0; >0 append "b"; <0; >1 get; <1 get "a""#, Class::LostWrite);
