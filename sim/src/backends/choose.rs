@@ -2,7 +2,7 @@
 
 use crate::run::{Detail, Outcome};
 use crate::scenario::Scenario;
-use crate::systems::{SystemUnderTest, Visit};
+use crate::systems::{SystemConfig, SystemUnderTest, Visit};
 
 /// Where a scenario is run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -37,6 +37,9 @@ impl Backend {
             fn visit<T: SystemUnderTest>(self, system: &T) -> bool {
                 system.wire().is_some()
             }
+        }
+        if matches!(scenario.system, SystemConfig::Own(_)) {
+            return Err("own code is drilled from a test of its crate: docs/your-own-protocol.md".to_owned());
         }
         match self {
             Backend::Kernel => Ok(()),

@@ -188,7 +188,11 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(|source| io_error("create", parent, source))?;
     }
-    fs::write(path, bytes).map_err(|source| io_error("write", path, source))
+    fs::write(path, bytes).map_err(|source| {
+        // Half a file helps nobody, and its room may save the next one.
+        let _ = fs::remove_file(path);
+        io_error("write", path, source)
+    })
 }
 
 fn io_error(what: &'static str, path: &Path, source: io::Error) -> StoreError {

@@ -117,11 +117,11 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     campaign.partial = interrupted;
     compare(baseline, &mut campaign);
     check_across(args, &jobs, &mut campaign);
+    // Shown first: should the folder have no room for reports, the user has seen what came out.
+    args.format.write(&campaign, &mut std::io::stdout().lock())?;
     if let Some(store) = &store {
         write_reports(store, &jobs, args.keep, campaign.clone())?;
     }
-    let stdout = std::io::stdout();
-    args.format.write(&campaign, &mut stdout.lock())?;
     if let (Some(folder), Format::Human) = (&args.out, args.format) {
         println!("report   {}", folder.join("report.html").display());
     }

@@ -5,8 +5,11 @@ mod agent;
 mod cluster;
 mod layout;
 mod memgraph;
+mod own;
 mod raft;
 mod sentinel;
+
+pub use own::OwnCode;
 
 pub use layout::{Builder, Client, network, set_network};
 
@@ -60,6 +63,8 @@ pub enum SystemConfig {
     Cluster(cluster::Config),
     /// Memgraph: Raft coordinators, data instances, and routing clients.
     Memgraph(memgraph::Config),
+    /// A user's own code, drilled from a test of their crate.
+    Own(own::Config),
     /// A small replicated store on Raft.
     Raft(raft::Config),
     /// A replicated Redis under sentinels.
@@ -81,6 +86,7 @@ impl SystemConfig {
             SystemConfig::Agent(_) => "agent",
             SystemConfig::Cluster(_) => "cluster",
             SystemConfig::Memgraph(_) => "memgraph",
+            SystemConfig::Own(_) => "own",
             SystemConfig::Raft(_) => "raft",
             SystemConfig::Sentinel(_) => "sentinel",
         }
@@ -92,6 +98,7 @@ impl SystemConfig {
             SystemConfig::Agent(system) => visitor.visit(system),
             SystemConfig::Cluster(system) => visitor.visit(system),
             SystemConfig::Memgraph(system) => visitor.visit(system),
+            SystemConfig::Own(system) => visitor.visit(system),
             SystemConfig::Raft(system) => visitor.visit(system),
             SystemConfig::Sentinel(system) => visitor.visit(system),
         }

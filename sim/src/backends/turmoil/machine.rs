@@ -15,10 +15,10 @@ use std::task::{Context, Poll, Waker};
 use tokio::task::{JoinHandle, LocalSet};
 
 /// A process's future, not yet polled.
-pub(super) type Program = Pin<Box<dyn Future<Output = io::Result<Exited>>>>;
+pub(crate) type Program = Pin<Box<dyn Future<Output = io::Result<Exited>>>>;
 
 /// What the world asks of a host.
-pub(super) enum Command {
+pub(crate) enum Command {
     /// Run a program as the process of this number.
     Start(usize, Program),
     /// End a process.
@@ -36,7 +36,7 @@ pub(super) enum Command {
 }
 
 /// What the host and the world share.
-pub(super) struct Machine {
+pub(crate) struct Machine {
     commands: RefCell<Vec<Command>>,
     waker: RefCell<Option<Waker>>,
     /// Tasks of the operating system itself.
@@ -45,7 +45,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new() -> Rc<Machine> {
+    pub(crate) fn new() -> Rc<Machine> {
         Rc::new(Machine {
             commands: RefCell::default(),
             waker: RefCell::default(),
@@ -55,7 +55,7 @@ impl Machine {
     }
 
     /// Ask for something.
-    pub(super) fn command(&self, command: Command) {
+    pub(crate) fn command(&self, command: Command) {
         self.commands.borrow_mut().push(command);
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
@@ -63,7 +63,7 @@ impl Machine {
     }
 
     /// A task that no process takes along when it stops.
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.system.borrow().spawn_local(task);
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
@@ -71,7 +71,7 @@ impl Machine {
     }
 
     /// Processes that ended by themselves since the last call.
-    pub(super) fn take_exited(&self) -> Vec<usize> {
+    pub(crate) fn take_exited(&self) -> Vec<usize> {
         std::mem::take(&mut self.exited.borrow_mut())
     }
 }
@@ -84,13 +84,13 @@ struct Running {
 }
 
 /// The host's main future: it never ends.
-pub(super) struct Host {
+pub(crate) struct Host {
     machine: Rc<Machine>,
     processes: Vec<Running>,
 }
 
 impl Host {
-    pub(super) fn new(machine: Rc<Machine>) -> Host {
+    pub(crate) fn new(machine: Rc<Machine>) -> Host {
         Host { machine, processes: Vec::new() }
     }
 

@@ -7,7 +7,7 @@
 //! Machines whose processes listen nowhere (the clients) share one turmoil host, because each host costs time in
 //! each tick.
 
-mod machine;
+pub(crate) mod machine;
 mod net;
 
 use super::links::Links;
