@@ -4,7 +4,7 @@ mod support;
 
 use firedrill_protocols::contract::*;
 use firedrill_protocols::memgraph::client::{Client, ClientConfig};
-use firedrill_protocols::memgraph::coordinator::{Coordinator, CoordinatorConfig};
+use firedrill_protocols::memgraph::coordinator::{Choice, Coordinator, CoordinatorConfig};
 use firedrill_protocols::memgraph::instance::{ErrorCode, Instance, InstanceConfig, SyncFailure};
 use firedrill_protocols::memgraph::message::{Call, Message, Return};
 use firedrill_protocols::memgraph::quirks::Quirks;
@@ -91,6 +91,8 @@ impl Cluster {
                 management_servers: at_port(MANAGEMENT_PORT),
                 initial: initial(&setup),
                 directory: initial(&setup).instances,
+                coordinators: initial(&setup).coordinators,
+                choice: Choice::Commits,
                 observed_as: (0..3).map(|at| (InstanceId(at as u16 + 1), bolt(DATA[at]))).collect(),
                 quirks: Quirks::default(),
             };

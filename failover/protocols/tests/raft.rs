@@ -393,7 +393,7 @@ fn status(cluster: &Cluster, text: &mut String) {
     }
 }
 
-fn show<P>(message: &Raft<firedrill_protocols::graph::Transaction, P>) -> String {
+fn show<P>(message: &Raft<std::sync::Arc<firedrill_protocols::graph::Transaction>, P>) -> String {
     match message {
         Raft::PreVote { term, last, .. } => format!("PreVote term {} last {}", term.0, at(last)),
         Raft::PreVoteReply { term, granted, .. } => format!("PreVoteReply term {} {}", term.0, yes(*granted)),
@@ -415,7 +415,7 @@ fn show<P>(message: &Raft<firedrill_protocols::graph::Transaction, P>) -> String
     }
 }
 
-fn entry(entry: &Entry<firedrill_protocols::graph::Transaction>) -> String {
+fn entry(entry: &Entry<std::sync::Arc<firedrill_protocols::graph::Transaction>>) -> String {
     let what = match &entry.payload {
         Payload::Noop => "noop",
         Payload::Command(_) => "append",

@@ -8,15 +8,16 @@ use firedrill_node::bolt::MemgraphWire;
 use firedrill_node::driver::Wire;
 use firedrill_protocols::contract::{Endpoint, Shard, SocketAddrV4};
 use firedrill_protocols::memgraph::client::{self, ClientConfig};
-use firedrill_protocols::memgraph::coordinator::{Coordinator, CoordinatorConfig};
+use firedrill_protocols::memgraph::coordinator::{self, Coordinator, CoordinatorConfig};
 use firedrill_protocols::memgraph::instance::{self, Instance, InstanceConfig};
 use firedrill_protocols::memgraph::quirks::Quirks;
+use firedrill_protocols::memgraph::rollout::{self, Rollout, RolloutConfig};
 use firedrill_protocols::memgraph::state::{
     Address, ClusterState, CoordinatorInstance, DataInstance, InstanceId, Mode, Settings, Status, Uuid,
 };
 use firedrill_protocols::memgraph::storage::StorageConfig;
 use firedrill_protocols::memgraph::{
-    BOLT_PORT, COORDINATOR_PORT, Kind, MANAGEMENT_PORT, Memgraph, REPLICATION_PORT,
+    BOLT_PORT, COORDINATOR_PORT, Kind, MANAGEMENT_PORT, METRICS_PORT, Memgraph, REPLICATION_PORT,
 };
 use firedrill_protocols::raft::{self, Member};
 use schemars::JsonSchema;
@@ -34,6 +35,10 @@ pub struct Config {
     pub instances: Vec<Replication>,
     /// The last so many instances run, but are not registered yet.
     pub unregistered: u16,
+    /// The last so many coordinators run, but are not members yet.
+    pub spare_coordinators: u16,
+    /// How a failover chooses the new MAIN.
+    pub choice: Choice,
     /// One region for each coordinator and instance with the same number, instead of one for all.
     pub regions: bool,
     /// The cluster's settings.
@@ -52,8 +57,88 @@ pub struct Config {
     pub client: ClientSettings,
     /// Names and zones.
     pub names: NameSettings,
+    /// Zones that may not dial each other: network policies.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<Policy>,
+    /// A deployment restarts every process, one after the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rolling_update: Option<RollingUpdate>,
+    /// Each append moves money between accounts too, and each read audits them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bank: Option<Bank>,
     /// Historical bugs that are back, by their names.
     pub quirks: Vec<Quirk>,
+}
+
+/// How a failover chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Choice {
+    /// Since v3.6: the most committed transactions.
+    Commits,
+    /// v3.2 to v3.5: the largest last durable timestamp.
+    Timestamps,
+    /// v2.16 to v3.1: by histories of epochs.
+    Epochs,
+    /// v2.15: the first that is alive.
+    FirstAlive,
+}
+
+/// A network policy: who dials a name of that zone gets nowhere. The names concerned resolve for the one zone to a
+/// firewall; processes that dial addresses (the operator) are not concerned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Zone of those who dial: `clients`, `outside`, `zone-1`, ...
+    pub from: String,
+    /// Zone of those who are dialled: `zone-1` has the first coordinator and the first instance.
+    pub to: String,
+    /// What they get.
+    pub how: Denial,
+}
+
+/// What a denied dial gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Denial {
+    /// A refusal at once.
+    Reject,
+    /// Nothing.
+    BlackHole,
+}
+
+/// A rolling update: replicas first, the first instance last, then the coordinators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RollingUpdate {
+    /// When the first process is told to end.
+    pub at: Span,
+    /// From a process's end to its start: a new pod is scheduled, its image pulled.
+    pub restart_after: Span,
+    /// What must be true of it before the next one.
+    pub gate: Gate,
+    /// From one probe to the next.
+    pub period: Span,
+}
+
+/// When a restarted process counts as back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Gate {
+    /// Its Bolt port is open, as the Helm chart's probes have it.
+    Port,
+    /// It says that it does the work of its role.
+    Ready,
+}
+
+/// Accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bank {
+    /// How many, at least two.
+    pub accounts: u64,
+    /// What each begins with.
+    pub balance: u64,
 }
 
 /// How a replica is fed.
@@ -86,6 +171,8 @@ pub struct ClusterSettings {
     pub instance_health_check_frequency_sec: u64,
     /// MAIN takes no writes.
     pub global_read_only: bool,
+    /// A replica tells of its progress after so many changes.
+    pub deltas_batch_progress_size: u64,
 }
 
 /// Raft between the coordinators.
@@ -143,6 +230,8 @@ pub struct ClientSettings {
     pub answer_timeout: Span,
     /// Units of work are tried again for so long.
     pub retry_time: Span,
+    /// A client's alert fires when refreshes of its table have failed for so long.
+    pub alert_after: Span,
 }
 
 /// Which driver.
@@ -210,6 +299,9 @@ pub enum Advertised {
     Internal,
     /// The external one.
     External,
+    /// One for all (coordinators only): a load balancer's, which sends everybody to `coordinator-1` until the name is
+    /// given another meaning.
+    LoadBalancer,
 }
 
 /// Where a coordinator's own entry comes from.
@@ -245,6 +337,13 @@ macro_rules! quirks {
 
 quirks! {
     UnfencedReplicas unfenced_replicas "Replicas take what any MAIN sends.",
+    MainByStatusOnly main_by_status_only "A failover leaves the dead MAIN its status; tables count statuses.",
+    ConcurrentChangesTwice concurrent_changes_twice "A change of concurrent transactions is encoded twice.",
+    EpochsWithoutChanges epochs_without_changes "Epochs without changes enter the history.",
+    FailedDemotionReconciles failed_demotion_reconciles "A failed demotion reconciles the whole cluster.",
+    DemotionDeadlocks demotion_deadlocks "A demotion and a commit wait for each other.",
+    GroupNotStored group_not_stored "A coordinator that restarts after a change of the group ends.",
+    FinalizeUnknownSucceeds finalize_unknown_succeeds "A decision on an unknown transaction succeeds.",
     PromoteByRoleOnly promote_by_role_only "An instance that is MAIN already keeps an old uuid.",
     DeposedLeaderActs deposed_leader_acts "A deposed leader goes on acting.",
     SwapUuidOnce swap_uuid_once "Replicas are told whom to follow once, and never again.",
@@ -268,6 +367,8 @@ impl Default for Config {
             coordinators: 3,
             instances: vec![Replication::Sync; 3],
             unregistered: 0,
+            spare_coordinators: 0,
+            choice: Choice::Commits,
             regions: false,
             settings: ClusterSettings::default(),
             raft: RaftSettings::default(),
@@ -277,6 +378,9 @@ impl Default for Config {
             snapshot_every: 0,
             client: ClientSettings::default(),
             names: NameSettings::default(),
+            policies: Vec::new(),
+            rolling_update: None,
+            bank: None,
             quirks: Vec::new(),
         }
     }
@@ -293,7 +397,25 @@ impl Default for ClusterSettings {
             instance_down_timeout_sec: settings.instance_down_timeout_sec,
             instance_health_check_frequency_sec: settings.instance_health_check_frequency_sec,
             global_read_only: settings.global_read_only,
+            deltas_batch_progress_size: settings.deltas_batch_progress_size,
         }
+    }
+}
+
+impl Default for RollingUpdate {
+    fn default() -> Self {
+        RollingUpdate {
+            at: Span::secs(20),
+            restart_after: Span::secs(2),
+            gate: Gate::Ready,
+            period: Span::secs(1),
+        }
+    }
+}
+
+impl Default for Bank {
+    fn default() -> Self {
+        Bank { accounts: 8, balance: 1_000_000 }
     }
 }
 
@@ -321,6 +443,7 @@ impl Default for ClientSettings {
             connect_timeout: Span::secs(1),
             answer_timeout: Span::secs(2),
             retry_time: Span(driver.retry_time),
+            alert_after: Span(driver.alert_after),
         }
     }
 }
@@ -358,6 +481,7 @@ impl SystemUnderTest for Config {
                 (BOLT_PORT, Kind::Bolt),
                 (MANAGEMENT_PORT, Kind::Management),
                 (COORDINATOR_PORT, Kind::Coordinator),
+                (METRICS_PORT, Kind::Metrics),
             ];
             let name = coordinator_name(at);
             build.process(&name, NodeClass::Arbiter, *host, &ports, None, move || {
@@ -370,12 +494,14 @@ impl SystemUnderTest for Config {
                 (BOLT_PORT, Kind::Bolt),
                 (MANAGEMENT_PORT, Kind::Management),
                 (REPLICATION_PORT, Kind::Replication),
+                (METRICS_PORT, Kind::Metrics),
             ];
             let name = instance_name(at);
             build.process(&name, NodeClass::Data, *host, &ports, Some(Shard(0)), move || {
                 Box::new(Instance::new(config.clone()))
             });
         }
+        self.rollout(&mut build, &machines);
         let zone = if self.names.clients_outside { OUTSIDE } else { "clients" };
         for (at, client) in clients.iter().enumerate() {
             let config = self.client(&build, &machines, at);
@@ -406,6 +532,10 @@ fn instance_name(at: usize) -> String {
     format!("data-{}", at + 1)
 }
 
+fn zone_name(at: usize) -> String {
+    format!("zone-{}", at + 1)
+}
+
 fn internal(name: &str) -> String {
     format!("{name}.internal")
 }
@@ -417,8 +547,7 @@ fn external(name: &str) -> String {
 impl Config {
     fn machines(&self, build: &mut Builder<Memgraph>) -> Machines {
         let region = |at: usize| if self.regions { format!("region-{}", at + 1) } else { "here".to_owned() };
-        let zone = |at: usize| format!("zone-{}", at + 1);
-        let mut host = |name: String, at: usize| build.host(&name, &zone(at), &region(at));
+        let mut host = |name: String, at: usize| build.host(&name, &zone_name(at), &region(at));
         Machines {
             coordinators: (0..usize::from(self.coordinators))
                 .map(|at| host(coordinator_name(at), at))
@@ -429,9 +558,11 @@ impl Config {
 
     fn name_machines(&self, build: &mut Builder<Memgraph>, machines: &Machines) {
         let coordinators =
-            machines.coordinators.iter().enumerate().map(|(at, host)| (coordinator_name(at), *host));
-        let instances = machines.instances.iter().enumerate().map(|(at, host)| (instance_name(at), *host));
-        for (name, host) in coordinators.chain(instances).collect::<Vec<_>>() {
+            machines.coordinators.iter().enumerate().map(|(at, host)| (coordinator_name(at), at, *host));
+        let instances =
+            machines.instances.iter().enumerate().map(|(at, host)| (instance_name(at), at, *host));
+        let firewall = self.firewall(build);
+        for (name, at, host) in coordinators.chain(instances).collect::<Vec<_>>() {
             let ip = Resolution::Ip(*build.address(host, BOLT_PORT).ip());
             let hidden = match self.names.internal_outside {
                 Hidden::Unknown => Resolution::Unknown,
@@ -440,7 +571,28 @@ impl Config {
             build.names().everywhere(&internal(&name), ip);
             build.names().everywhere(&external(&name), ip);
             build.names().in_zone(OUTSIDE, &internal(&name), hidden);
+            for policy in self.policies.iter().filter(|policy| policy.to == zone_name(at)) {
+                let denied = match policy.how {
+                    Denial::Reject => firewall.unwrap_or(Resolution::BlackHole),
+                    Denial::BlackHole => Resolution::BlackHole,
+                };
+                build.names().in_zone(&policy.from, &internal(&name), denied);
+                build.names().in_zone(&policy.from, &external(&name), denied);
+            }
         }
+        if let Some(first) = machines.coordinators.first() {
+            let ip = Resolution::Ip(*build.address(*first, BOLT_PORT).ip());
+            build.names().everywhere(&external("coordinators"), ip);
+        }
+    }
+
+    /// A machine where nothing listens: it refuses in the name of those behind it.
+    fn firewall(&self, build: &mut Builder<Memgraph>) -> Option<Resolution> {
+        let rejects = self.policies.iter().any(|policy| policy.how == Denial::Reject);
+        rejects.then(|| {
+            let host = build.host("firewall", "firewall", "here");
+            Resolution::Ip(*build.address(host, BOLT_PORT).ip())
+        })
     }
 
     fn coordinator(&self, build: &Builder<Memgraph>, machines: &Machines, number: u16) -> CoordinatorConfig {
@@ -454,11 +606,18 @@ impl Config {
         CoordinatorConfig {
             me: Member(number),
             raft: self.raft(),
-            founders: (1..=self.coordinators).map(Member).collect(),
+            founders: (1..=self.founders()).map(Member).collect(),
             raft_servers: servers(COORDINATOR_PORT),
             management_servers: servers(MANAGEMENT_PORT),
             initial: self.initial_state(),
             directory: self.directory(),
+            coordinators: self.coordinator_instances(self.coordinators),
+            choice: match self.choice {
+                Choice::Commits => coordinator::Choice::Commits,
+                Choice::Timestamps => coordinator::Choice::Timestamps,
+                Choice::Epochs => coordinator::Choice::Epochs,
+                Choice::FirstAlive => coordinator::Choice::FirstAlive,
+            },
             observed_as: observed
                 .map(|(at, host)| (InstanceId(at as u16 + 1), build.address(*host, BOLT_PORT)))
                 .collect(),
@@ -485,17 +644,48 @@ impl Config {
             first.status = Status::Main;
         }
         instances.iter_mut().for_each(|instance| instance.uuid = uuid);
-        let coordinators = (0..usize::from(self.coordinators)).map(|at| {
-            let by_hostname = at == 0 && self.names.self_bolt_address == SelfBoltAddress::Hostname;
-            let advertised = if by_hostname { Advertised::Internal } else { self.names.coordinators };
-            CoordinatorInstance { id: at as u16 + 1, bolt: bolt(&coordinator_name(at), advertised) }
-        });
         ClusterState {
             instances,
-            coordinators: coordinators.collect(),
+            coordinators: self.coordinator_instances(self.founders()),
             main_uuid: uuid,
             settings: self.settings.settings(),
         }
+    }
+
+    /// How many coordinators are members from the beginning.
+    fn founders(&self) -> u16 {
+        self.coordinators.saturating_sub(self.spare_coordinators)
+    }
+
+    /// The first `count` coordinators as clients are told of them.
+    fn coordinator_instances(&self, count: u16) -> Vec<CoordinatorInstance> {
+        let instance = |at: usize| {
+            let by_hostname = at == 0 && self.names.self_bolt_address == SelfBoltAddress::Hostname;
+            let advertised = if by_hostname { Advertised::Internal } else { self.names.coordinators };
+            CoordinatorInstance { id: at as u16 + 1, bolt: bolt(&coordinator_name(at), advertised) }
+        };
+        (0..usize::from(count)).map(instance).collect()
+    }
+
+    /// The process that restarts all others, if there is a rolling update.
+    fn rollout(&self, build: &mut Builder<Memgraph>, machines: &Machines) {
+        let Some(update) = self.rolling_update else { return };
+        let instances = machines.instances.iter().rev();
+        let order = instances.chain(&machines.coordinators);
+        let config = RolloutConfig {
+            targets: order.map(|host| build.address(*host, BOLT_PORT)).collect(),
+            begins_after: update.at.0,
+            restart_after: update.restart_after.0,
+            gate: match update.gate {
+                Gate::Port => rollout::Gate::Port,
+                Gate::Ready => rollout::Gate::Ready,
+            },
+            period: update.period.0,
+        };
+        let host = build.host("rollout", "zone-1", if self.regions { "region-1" } else { "here" });
+        build.process("rollout", NodeClass::Service, host, &[], None, move || {
+            Box::new(Rollout::new(config.clone()))
+        });
     }
 
     fn directory(&self) -> Vec<DataInstance> {
@@ -523,6 +713,7 @@ impl Config {
             storage: StorageConfig {
                 wal_flush_every: self.wal_flush_every,
                 snapshot_every: self.snapshot_every,
+                empty_epochs: self.quirks.contains(&Quirk::EpochsWithoutChanges),
             },
             sync_failure: match self.sync_failure {
                 SyncFailure::Error => instance::SyncFailure::Error,
@@ -538,10 +729,15 @@ impl Config {
     }
 
     fn client(&self, build: &Builder<Memgraph>, machines: &Machines, at: usize) -> ClientConfig {
-        let seed = at % usize::from(self.coordinators.max(1));
+        let seed = at % usize::from(self.founders().max(1));
         let settings = &self.client;
         ClientConfig {
-            seed: bolt(&coordinator_name(seed), Advertised::External),
+            seed: match self.names.coordinators {
+                Advertised::LoadBalancer => bolt("", Advertised::LoadBalancer),
+                Advertised::Internal | Advertised::External => {
+                    bolt(&coordinator_name(seed), Advertised::External)
+                }
+            },
             driver: match settings.driver {
                 Driver::V6 => client::Driver::V6,
                 Driver::V5 => client::Driver::V5,
@@ -559,6 +755,10 @@ impl Config {
             connect_timeout: settings.connect_timeout.0,
             answer_timeout: settings.answer_timeout.0,
             retry_time: settings.retry_time.0,
+            alert_after: settings.alert_after.0,
+            bank: self
+                .bank
+                .map(|bank| client::Bank { accounts: bank.accounts.max(2), balance: bank.balance }),
             known_as: known_as(build, machines),
         }
     }
@@ -574,6 +774,7 @@ impl ClusterSettings {
             instance_down_timeout_sec: self.instance_down_timeout_sec,
             instance_health_check_frequency_sec: self.instance_health_check_frequency_sec,
             global_read_only: self.global_read_only,
+            deltas_batch_progress_size: self.deltas_batch_progress_size,
         }
     }
 }
@@ -582,6 +783,7 @@ fn bolt(name: &str, advertised: Advertised) -> Address {
     match advertised {
         Advertised::Internal => Address::new(&internal(name), BOLT_PORT),
         Advertised::External => Address::new(&external(name), BOLT_PORT),
+        Advertised::LoadBalancer => Address::new(&external("coordinators"), BOLT_PORT),
     }
 }
 

@@ -22,6 +22,8 @@ const PORT_PEER: u16 = 7100;
 pub struct Config {
     /// How many servers.
     pub servers: u16,
+    /// The last so many servers run, but are not members yet.
+    pub spare: u16,
     /// Interval of a leader's heartbeats.
     pub heartbeat: Span,
     /// Shortest election timeout.
@@ -43,6 +45,7 @@ impl Default for Config {
         let raft = raft::Config::default();
         Config {
             servers: 3,
+            spare: 0,
             heartbeat: Span(raft.heartbeat),
             election_min: Span(raft.election_min),
             election_max: Span(raft.election_max),
@@ -73,7 +76,7 @@ impl SystemUnderTest for Config {
             let config = ServerConfig {
                 raft: self.raft(),
                 me: *member,
-                founders: members.clone(),
+                founders: members[..members.len() - usize::from(self.spare).min(members.len())].to_vec(),
                 peers: peers_at.clone(),
                 clients: clients_at.clone(),
                 snapshot_every: self.snapshot_every,

@@ -4,6 +4,7 @@
 //! belong together are one message to a node: HELLO with LOGON, RUN with PULL. HELLO is answered here; the node
 //! answers LOGON. After a FAILURE everything is answered IGNORED until RESET.
 
+mod http;
 pub mod packstream;
 mod query;
 
@@ -12,6 +13,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use firedrill_protocols::memgraph::message::{Answer, Bolt, Message, Query, Table};
 use firedrill_protocols::memgraph::state::Address;
 use firedrill_protocols::memgraph::{Kind, Memgraph};
+use http::Http;
 use packstream::Value;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ impl Wire<Memgraph> for MemgraphWire {
         match (kind, side) {
             (Kind::Bolt, Side::Accepted) => Box::new(Server::default()),
             (Kind::Bolt, Side::Dialled) => Box::new(Client::default()),
+            (Kind::Metrics, side) => Box::new(Http::new(side)),
             (Kind::Management | Kind::Replication | Kind::Coordinator, _) => {
                 Box::new(Framed::<Message>::default())
             }
@@ -265,6 +268,11 @@ impl Codec<Memgraph> for Server {
                 let items = values.iter().copied().map(int).collect();
                 say(tag::RECORD, vec![Value::List(vec![Value::List(items)])]);
             }
+            Answer::Audit { items, total, accounts } => {
+                say(tag::SUCCESS, vec![fields(&["items", "total", "accounts"])]);
+                let items = items.iter().copied().map(int).collect();
+                say(tag::RECORD, vec![Value::List(vec![Value::List(items), int(total), int(accounts)])]);
+            }
             Answer::Text(text) => {
                 say(tag::SUCCESS, vec![fields(&["text"])]);
                 say(tag::RECORD, vec![Value::List(vec![Value::Text(text)])]);
@@ -341,7 +349,7 @@ impl Client {
         let first = fields.first().unwrap_or(&Value::Null);
         match tag {
             tag::RECORD => {
-                self.record = first.as_list().and_then(<[Value]>::first).map(answer_of);
+                self.record = first.as_list().and_then(answer_of_row);
                 return Ok(None);
             }
             tag::FAILURE => {
@@ -364,6 +372,17 @@ impl Client {
         };
         let record = self.record.take();
         Ok(Some(self.failure.take().or(record).unwrap_or(plain)))
+    }
+}
+
+/// An audit has three columns, everything else one.
+fn answer_of_row(row: &[Value]) -> Option<Answer> {
+    match row {
+        [items, Value::Int(total), Value::Int(accounts)] => {
+            let Answer::List(items) = answer_of(items) else { return None };
+            Some(Answer::Audit { items, total: *total as u64, accounts: *accounts as u64 })
+        }
+        row => row.first().map(answer_of),
     }
 }
 

@@ -6,6 +6,11 @@ use firedrill_protocols::contract::Value as Number;
 use firedrill_protocols::graph::{Change, ITEMS, Refusal, Transaction, VALUE, Vertex};
 use firedrill_protocols::memgraph::message::{Code, Query, Why};
 
+const AUDIT: &str = "MATCH (a:Account) OPTIONAL MATCH (n {id: $id}) RETURN n.items, sum(a.balance), count(a)";
+const PAY: &str = "MERGE (a:Account {id: $from}) ON CREATE SET a.balance = $initial \
+                   MERGE (b:Account {id: $to}) ON CREATE SET b.balance = $initial \
+                   SET a.balance = a.balance - $amount, b.balance = b.balance + $amount \
+                   MERGE (n {id: $id}) SET n.items = coalesce(n.items, []) + [$value]";
 const READ: &str = "MATCH (n {id: $id}) RETURN n.value, n.items";
 const APPEND: &str = "MERGE (n {id: $id}) SET n.items = coalesce(n.items, []) + [$value]";
 const SET: &str = "MERGE (n {id: $id}) SET n.value = $value";
@@ -24,6 +29,15 @@ pub(super) fn parse(text: &str, parameters: &Value) -> Query {
     let known = number("id").map(Vertex).and_then(|vertex| {
         let change = match words.as_str() {
             READ => return Some(Query::Read(vertex)),
+            AUDIT => return Some(Query::Audit(vertex)),
+            PAY => {
+                let (from, to) = (Vertex(number("from")?), Vertex(number("to")?));
+                let (initial, amount) = (number("initial")?, number("amount")?);
+                let open = |vertex| Change::Open { vertex, amount: initial };
+                let append = Change::Append { vertex, property: ITEMS, value: number("value")?, bytes };
+                let changes = vec![open(from), open(to), Change::Transfer { from, to, amount }, append];
+                return Some(Query::Change(Transaction { changes }));
+            }
             APPEND => Change::Append { vertex, property: ITEMS, value: number("value")?, bytes },
             SET => Change::Set { vertex, property: VALUE, value: number("value")?, bytes },
             CAS => Change::Cas { vertex, property: VALUE, from: number("from"), to: number("to")? },
@@ -41,7 +55,27 @@ pub(super) fn write(query: &Query) -> (String, Value) {
     let change = match query {
         Query::Admin(words) => return (words.clone(), Value::Map(vec![])),
         Query::Read(vertex) => return (READ.to_owned(), Value::map([("id", int(vertex.0))])),
-        Query::Change(transaction) => transaction.changes.first(),
+        Query::Audit(vertex) => return (AUDIT.to_owned(), Value::map([("id", int(vertex.0))])),
+        Query::Change(transaction) => match transaction.changes.as_slice() {
+            [
+                Change::Open { amount: initial, .. },
+                Change::Open { .. },
+                Change::Transfer { from, to, amount },
+                Change::Append { vertex, value, bytes, .. },
+            ] => {
+                let parameters = Value::map([
+                    ("id", int(vertex.0)),
+                    ("value", int(*value)),
+                    ("payload", payload(*bytes)),
+                    ("from", int(from.0)),
+                    ("to", int(to.0)),
+                    ("amount", int(*amount)),
+                    ("initial", int(*initial)),
+                ]);
+                return (PAY.to_owned(), parameters);
+            }
+            changes => changes.first(),
+        },
     };
     match change {
         Some(Change::Append { vertex, value, bytes, .. }) => (

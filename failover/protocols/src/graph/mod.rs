@@ -110,6 +110,13 @@ pub enum Change {
         /// To what.
         to: Value,
     },
+    /// Give a vertex this balance, if it has none: an account is opened by its first use.
+    Open {
+        /// Which vertex.
+        vertex: Vertex,
+        /// Its first balance.
+        amount: u64,
+    },
     /// Move an amount between two balances; refused if the first does not hold it.
     Transfer {
         /// Who pays.
@@ -169,6 +176,7 @@ impl Change {
     pub fn size(&self) -> usize {
         match self {
             Change::CreateVertex { .. } | Change::RemoveVertex { .. } | Change::RemoveEdge { .. } => 9,
+            Change::Open { .. } => 17,
             Change::CreateEdge { .. } | Change::Transfer { .. } => 25,
             Change::Set { bytes, .. } | Change::Append { bytes, .. } => 19 + *bytes as usize,
             Change::Cas { .. } => 28,
@@ -265,7 +273,12 @@ impl Graph {
 
     /// Sum of all balances: transfers keep it.
     pub fn total_balance(&self) -> u128 {
-        self.vertices.keys().filter_map(|vertex| self.value(*vertex, BALANCE)).map(u128::from).sum()
+        self.balances().map(u128::from).sum()
+    }
+
+    /// The balances there are.
+    pub fn balances(&self) -> impl Iterator<Item = Value> {
+        self.vertices.keys().filter_map(|vertex| self.value(*vertex, BALANCE))
     }
 
     /// Bytes of a snapshot: ids, and the payloads that contents stand for.
@@ -310,6 +323,10 @@ impl Graph {
             }
             Change::Append { vertex, property, value, bytes } => self.append(vertex, property, value, bytes),
             Change::Cas { vertex, property, to, .. } => self.set(vertex, property, to),
+            Change::Open { vertex, amount } if self.value(vertex, BALANCE).is_none() => {
+                self.set(vertex, BALANCE, amount);
+            }
+            Change::Open { .. } => {}
             Change::Transfer { from, to, amount } => self.transfer(from, to, amount),
         }
         Ok(())
@@ -326,7 +343,7 @@ impl Graph {
                 refuse_if(!self.has_vertex(from) || !self.has_vertex(to), Refusal::Missing)
             }
             Change::RemoveEdge { edge } => refuse_if(!self.edges.contains_key(&edge), Refusal::Missing),
-            Change::Set { .. } => Ok(()),
+            Change::Set { .. } | Change::Open { .. } => Ok(()),
             Change::Append { vertex, property, .. } => {
                 let single = matches!(self.content(vertex, property), Some(Content::One(_)));
                 refuse_if(single, Refusal::WrongType)
@@ -401,6 +418,7 @@ impl Change {
             | Change::RemoveVertex { vertex }
             | Change::Set { vertex, .. }
             | Change::Append { vertex, .. }
+            | Change::Open { vertex, .. }
             | Change::Cas { vertex, .. } => [Some(vertex), None],
             Change::CreateEdge { from, to, .. } | Change::Transfer { from, to, .. } => [Some(from), Some(to)],
             Change::RemoveEdge { .. } => [None, None],
@@ -432,6 +450,18 @@ mod tests {
         assert_eq!(graph, before, "the first half was undone");
         graph.apply(&Transaction::of(pay)).unwrap();
         assert_eq!((graph.value(Vertex(1), BALANCE), graph.total_balance()), (Some(20), 50));
+    }
+
+    #[test]
+    fn an_account_is_opened_once() {
+        let mut graph = Graph::new();
+        let open = |v| Change::Open { vertex: Vertex(v), amount: 100 };
+        let pay = Change::Transfer { from: Vertex(1), to: Vertex(2), amount: 30 };
+        let both = Transaction { changes: vec![open(1), open(2), pay] };
+        graph.apply(&both).unwrap();
+        graph.apply(&both).unwrap();
+        assert_eq!((graph.value(Vertex(1), BALANCE), graph.value(Vertex(2), BALANCE)), (Some(40), Some(160)));
+        assert_eq!((graph.total_balance(), graph.balances().count()), (200, 2));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::message::{Answer, Bolt, Code, Message, Query, Table, Why};
 use super::state::Address;
 use super::{Kind, Memgraph, Timer};
 use crate::contract::*;
-use crate::graph::{Change, ITEMS, Refusal, Transaction, VALUE};
+use crate::graph::{Change, ITEMS, Refusal, Transaction, VALUE, Vertex};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -40,6 +40,36 @@ pub enum Silence {
     Ignored,
 }
 
+/// A bank beside the lists: an element is appended in the same transaction that moves an amount from one account to
+/// another. Whoever reads must find accounts that sum up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bank {
+    /// How many accounts, at least two.
+    pub accounts: u64,
+    /// What each begins with.
+    pub balance: u64,
+}
+
+impl Bank {
+    /// Vertices of accounts: beyond those that the workload's keys are.
+    const FIRST: u64 = 1 << 40;
+    const AMOUNT_MAX: u64 = 10;
+
+    /// The payment that goes with a value: who, to whom, and how much follow from it.
+    fn payment(self, value: Value) -> [Change; 3] {
+        let from = value % self.accounts;
+        let to = (from + 1 + value / self.accounts % (self.accounts - 1)) % self.accounts;
+        let (from, to) = (Vertex(Self::FIRST + from), Vertex(Self::FIRST + to));
+        let open = |vertex| Change::Open { vertex, amount: self.balance };
+        let amount = 1 + value % Self::AMOUNT_MAX;
+        [open(from), open(to), Change::Transfer { from, to, amount }]
+    }
+
+    fn sums_up(self, total: u64, accounts: u64) -> bool {
+        total == accounts * self.balance
+    }
+}
+
 /// Settings of a client.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
@@ -61,6 +91,10 @@ pub struct ClientConfig {
     pub answer_timeout: Duration,
     /// Units of work are tried again for so long after their first failure.
     pub retry_time: Duration,
+    /// An alert fires when no refresh of the table has succeeded for so long since the first that failed.
+    pub alert_after: Duration,
+    /// Each append is a payment too, and each read audits the bank.
+    pub bank: Option<Bank>,
     /// What observers call the servers, by every name they have.
     pub known_as: BTreeMap<Address, SocketAddrV4>,
 }
@@ -78,6 +112,8 @@ impl ClientConfig {
             connect_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(60),
             retry_time: Duration::from_secs(30),
+            alert_after: Duration::from_secs(15),
+            bank: None,
             known_as: BTreeMap::new(),
         }
     }
@@ -178,6 +214,11 @@ pub struct Client {
     salt: u64,
     writer: Option<Address>,
     failed_refreshes: u64,
+    /// When the first refresh failed of those that failed since the last success.
+    failing_since: Option<LocalTime>,
+    alerted: bool,
+    /// Audits that did not sum up.
+    wrong_totals: u64,
 }
 
 impl Client {
@@ -192,6 +233,9 @@ impl Client {
             salt: 0,
             writer: None,
             failed_refreshes: 0,
+            failing_since: None,
+            alerted: false,
+            wrong_totals: 0,
         }
     }
 
@@ -268,7 +312,7 @@ impl Client {
         connection.usage = Use::Working(request);
         let (phase, bolt) = match &operation.op {
             op if op.is_write() => (Phase::Beginning, Bolt::Begin { read: false }),
-            op => (Phase::Running, Bolt::Run(query(op))),
+            op => (Phase::Running, Bolt::Run(query(op, self.config.bank))),
         };
         operation.phase = phase;
         cx.send(session, Message::Bolt(bolt));
@@ -287,7 +331,7 @@ impl Client {
             (_, Answer::Failure { code, why }) => self.on_failure(cx, session, request, code, why),
             (Phase::Beginning, _) => {
                 operation.phase = Phase::Running;
-                cx.send(session, Message::Bolt(Bolt::Run(query(&operation.op))));
+                cx.send(session, Message::Bolt(Bolt::Run(query(&operation.op, self.config.bank))));
             }
             (Phase::Running, Answer::Success { .. }) if operation.op.is_write() => {
                 operation.phase = Phase::Committing;
@@ -300,8 +344,20 @@ impl Client {
             (Phase::Committing, _) => self.finish(cx, request, Outcome::Done),
             (Phase::Running, Answer::Value(value)) => self.finish(cx, request, Outcome::Value(value)),
             (Phase::Running, Answer::List(values)) => self.finish(cx, request, Outcome::List(values)),
+            (Phase::Running, Answer::Audit { items, total, accounts }) => {
+                self.audit(cx, total, accounts);
+                self.finish(cx, request, Outcome::List(items));
+            }
             (Phase::Running, Answer::Text(text)) => self.finish(cx, request, Outcome::Text(text)),
             (Phase::Running | Phase::Routing | Phase::Connecting | Phase::Pausing, _) => {}
+        }
+    }
+
+    fn audit(&mut self, cx: &mut Cx<'_, Memgraph>, total: u64, accounts: u64) {
+        if self.config.bank.is_some_and(|bank| !bank.sums_up(total, accounts)) {
+            self.wrong_totals += 1;
+            cx.note(|| alloc::format!("memgraph: {accounts} accounts hold {total}"));
+            cx.observe(Observation::Gauge { name: "wrong_totals", value: self.wrong_totals });
         }
     }
 
@@ -444,8 +500,8 @@ impl Client {
         let table = self.table.as_ref().map(|held| &held.table);
         let mut routers: Vec<Address> = table.map_or(Vec::new(), |table| table.routers.clone());
         routers.retain(|router| router != seed);
-        routers.dedup();
         routers.sort_by_key(|router| self.place_of(router));
+        routers.dedup();
         let seed_first = table.is_none_or(|table| table.writers.is_empty());
         routers.insert(if seed_first { 0 } else { routers.len() }, seed.clone());
         routers
@@ -519,6 +575,7 @@ impl Client {
         }
         self.table = Some(Held { table, expires: cx.now() + self.config.ttl });
         self.refresh = None;
+        (self.failing_since, self.alerted) = (None, false);
         self.for_all_waiting(cx, |client, cx, request| {
             let operation = client.operations.get(&request);
             let writes = operation.is_some_and(|operation| client.is_for_main(&operation.op));
@@ -547,6 +604,11 @@ impl Client {
         self.failed_refreshes += 1;
         let value = self.failed_refreshes;
         cx.observe(Observation::Gauge { name: "routing_refreshes_failed", value });
+        let failing = cx.now().since(*self.failing_since.get_or_insert(cx.now()));
+        if failing >= self.config.alert_after && !self.alerted {
+            self.alerted = true;
+            cx.observe(Observation::Gauge { name: "routing_alert_ms", value: failing.as_millis() as u64 });
+        }
     }
 
     fn for_all_waiting(
@@ -637,6 +699,10 @@ impl Client {
 impl Node<Memgraph> for Client {
     fn start(&mut self, cx: &mut Cx<'_, Memgraph>, _: &DiskImage<Memgraph>) {
         self.salt = cx.random().between(1, u64::MAX);
+        cx.observe(Observation::Gauge { name: "routing_refreshes_failed", value: 0 });
+        if self.config.bank.is_some() {
+            cx.observe(Observation::Gauge { name: "wrong_totals", value: 0 });
+        }
     }
 
     fn on_open(&mut self, cx: &mut Cx<'_, Memgraph>, session: SessionId, _: Opened<Kind>) {
@@ -693,12 +759,16 @@ impl Node<Memgraph> for Client {
 }
 
 /// The query of an operation.
-fn query(op: &Op) -> Query {
+fn query(op: &Op, bank: Option<Bank>) -> Query {
     let change = |change| Query::Change(Transaction::of(change));
     match op {
+        Op::Read { key } | Op::ReadAt { key, .. } if bank.is_some() => Query::Audit((*key).into()),
         Op::Read { key } | Op::ReadAt { key, .. } => Query::Read((*key).into()),
         Op::Append { key, value, bytes } => {
-            change(Change::Append { vertex: (*key).into(), property: ITEMS, value: *value, bytes: *bytes })
+            let append =
+                Change::Append { vertex: (*key).into(), property: ITEMS, value: *value, bytes: *bytes };
+            let payment = bank.map(|bank| bank.payment(*value)).into_iter().flatten();
+            Query::Change(Transaction { changes: payment.chain([append]).collect() })
         }
         Op::Write { key, value, bytes } => {
             change(Change::Set { vertex: (*key).into(), property: VALUE, value: *value, bytes: *bytes })
@@ -727,5 +797,23 @@ fn outcome_of(why: Why) -> Outcome {
         Why::SyncReplica => Outcome::Unknown(Failure::Unsafe),
         Why::Refused(Refusal::Mismatch(found)) => Outcome::Mismatch(found),
         _ => Outcome::Fail(failure_of(why)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payments_are_between_two_accounts_and_keep_the_total() {
+        let bank = Bank { accounts: 5, balance: 1_000 };
+        let mut graph = crate::graph::Graph::new();
+        for value in 0..200 {
+            let [.., transfer] = bank.payment(value);
+            assert!(matches!(transfer, Change::Transfer { from, to, .. } if from != to), "{transfer:?}");
+            graph.apply(&Transaction { changes: bank.payment(value).to_vec() }).unwrap();
+        }
+        assert!(bank.sums_up(graph.total_balance() as u64, graph.balances().count() as u64));
+        assert!(!bank.sums_up(4_999, 5), "money is lost");
     }
 }

@@ -5,6 +5,7 @@ use super::storage::{Committed, EpochId, StoredGraph};
 use crate::contract::Value;
 use crate::graph::{Refusal, Transaction, Vertex};
 use crate::raft;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -21,7 +22,16 @@ pub enum Message {
     /// The answer to it.
     Return(Return),
     /// Between coordinators.
-    Raft(raft::Message<Delta, ClusterState>),
+    Raft(Box<raft::Message<Delta, ClusterState>>),
+    /// HTTP: `GET` of a path of the metrics server.
+    Get(String),
+    /// The answer to it.
+    Page {
+        /// 200, 404 or 503.
+        status: u16,
+        /// Plain text.
+        body: String,
+    },
 }
 
 /// What drivers send. A pipelined group of real Bolt messages is one here; its parts are named.
@@ -51,6 +61,8 @@ pub enum Query {
     Change(Transaction),
     /// `MATCH (n {id: $id}) RETURN n`.
     Read(Vertex),
+    /// `MATCH (a:Account) RETURN sum(a.balance), count(a)`, and the list of this vertex with it.
+    Audit(Vertex),
     /// An administrative query, in its own words.
     Admin(String),
 }
@@ -67,6 +79,15 @@ pub enum Answer {
     Value(Option<Value>),
     /// RECORD with a list, and SUCCESS.
     List(Arc<[Value]>),
+    /// RECORD of an audit, and SUCCESS.
+    Audit {
+        /// The list.
+        items: Arc<[Value]>,
+        /// Sum of all balances.
+        total: u64,
+        /// How many accounts there are.
+        accounts: u64,
+    },
     /// RECORDs of an administrative query, as text, and SUCCESS.
     Text(String),
     /// SUCCESS with a routing table.
@@ -163,9 +184,11 @@ pub enum Call {
         /// Which.
         replica: InstanceId,
     },
-    /// Leader to MAIN: take writes, or not.
+    /// Leader to data instance: settings that it has to know.
     UpdateConfig {
-        /// Not.
+        /// A replica tells of its progress after so many changes.
+        deltas_batch_progress_size: u64,
+        /// As MAIN: take no writes.
         disable_writing: bool,
     },
     /// Leader to MAIN, up to v2.20: take writes now ([`super::quirks::Quirks::separate_writing_rpc`]).
@@ -258,6 +281,8 @@ pub enum Return {
         committed: u64,
         /// Its last durable timestamp.
         timestamp: u64,
+        /// Its epochs with the last timestamp in each, the current one last.
+        epochs: Vec<(EpochId, u64)>,
     },
     /// To [`Call::Heartbeat`].
     Heartbeat {
@@ -287,6 +312,8 @@ pub struct InstanceState {
     pub uuid: Uuid,
     /// It takes writes.
     pub writing_enabled: bool,
+    /// As it was told.
+    pub deltas_batch_progress_size: u64,
     /// As MAIN: committed transactions.
     pub committed: u64,
     /// As MAIN: the replicas it feeds, and how many transactions each lacks (negative: it has more).
@@ -309,6 +336,9 @@ impl Message {
             Message::Raft(message) => {
                 message.wire_size(Delta::size, |state| 420 * state.instances.len() + 400)
             }
+            // Request line and host; status line and three headers.
+            Message::Get(path) => 40 + path.len(),
+            Message::Page { body, .. } => 90 + body.len(),
         }
     }
 }
@@ -322,6 +352,7 @@ impl Bolt {
             Bolt::Begin { .. } => 26,
             Bolt::Run(Query::Change(transaction)) => 110 + transaction.size(),
             Bolt::Run(Query::Read(_)) => 90,
+            Bolt::Run(Query::Audit(_)) => 160,
             Bolt::Run(Query::Admin(words)) => 60 + words.len(),
             Bolt::Commit | Bolt::Reset => 6,
         }
@@ -335,6 +366,7 @@ impl Answer {
             Answer::Success { warning: true } => 240,
             Answer::Value(_) => 2 * BOLT_SMALL,
             Answer::List(values) => 2 * BOLT_SMALL + 9 * values.len(),
+            Answer::Audit { items, .. } => 2 * BOLT_SMALL + 18 + 9 * items.len(),
             Answer::Text(text) => 2 * BOLT_SMALL + text.len(),
             Answer::Table(table) => {
                 60 + 48 * (table.routers.len() + table.readers.len() + table.writers.len())
@@ -376,7 +408,8 @@ impl Return {
         match self {
             Return::Success(_) | Return::Recovered(_) => 9,
             Return::State(state) => 40 + 60 * state.replicas.len(),
-            Return::Histories { .. } | Return::Heartbeat { .. } => 48,
+            Return::Histories { epochs, .. } => 32 + 24 * epochs.len(),
+            Return::Heartbeat { .. } => 48,
             Return::Table(table) => 48 * (table.routers.len() + table.readers.len() + table.writers.len()),
             Return::Text(Ok(text) | Err(text)) => text.len(),
         }

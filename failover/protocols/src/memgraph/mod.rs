@@ -12,19 +12,24 @@
 //! Source: behaviour of Memgraph 3.12 (August 2026) as documented and as visible in its public source, described in
 //! our own words; older behaviour is in [`quirks`], each with the issue or pull request that fixed it.
 //!
-//! Reading order: [`message`] (the wire), [`state`] (what Raft replicates), [`coordinator`], [`instance`], [`client`].
+//! Reading order: [`message`] (the wire), [`state`] (what Raft replicates), [`coordinator`], [`instance`], [`client`];
+//! [`rollout`] restarts it all one by one, as a deployment does.
 
 pub mod client;
 pub mod coordinator;
 pub mod instance;
 pub mod message;
+mod metrics;
 pub mod quirks;
+pub mod rollout;
 mod rpc;
 pub mod state;
 pub mod storage;
 
 use crate::contract::{RequestId, SessionId, System};
 use crate::raft;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
 use message::Message;
 use state::{ClusterState, Delta};
 use storage::StoredGraph;
@@ -44,6 +49,8 @@ pub enum Kind {
     Replication,
     /// Raft: 12000 on coordinators.
     Coordinator,
+    /// HTTP: 9091 on every node.
+    Metrics,
 }
 
 /// Port of [`Kind::Bolt`].
@@ -54,6 +61,8 @@ pub const MANAGEMENT_PORT: u16 = 10_000;
 pub const REPLICATION_PORT: u16 = 20_000;
 /// Port of [`Kind::Coordinator`].
 pub const COORDINATOR_PORT: u16 = 12_000;
+/// Port of [`Kind::Metrics`].
+pub const METRICS_PORT: u16 = 9091;
 
 /// The timers of all roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,6 +81,8 @@ pub enum Timer {
     Heartbeat,
     /// Data instance: running transactions had their time to end before a demotion.
     Access,
+    /// Rollout: its next step.
+    Rollout,
     /// Client: an operation's time is over.
     Deadline(RequestId),
     /// Client: an operation may be tried again.
@@ -95,13 +106,13 @@ pub enum Channel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Record {
     /// A coordinator's Raft.
-    Raft(raft::Record<Delta, ClusterState>),
+    Raft(Box<raft::Record<Delta, ClusterState>>),
     /// A data instance's role and epochs.
     Identity(storage::Identity),
     /// A committed transaction in the write-ahead log.
-    Committed(storage::Committed),
+    Committed(Arc<storage::Committed>),
     /// A snapshot of the graph.
-    Snapshot(StoredGraph),
+    Snapshot(Arc<StoredGraph>),
 }
 
 impl System for Memgraph {

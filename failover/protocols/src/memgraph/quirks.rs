@@ -40,6 +40,23 @@ pub struct Quirks {
     pub prepared_survives_promotion: bool,
     /// Up to v3.5, fixed in v3.6 (issue 3222): a follower answers ROUTE from its own, possibly old, copy.
     pub route_from_own_copy: bool,
+    /// v2.17, fixed in v2.18 (PR 2133, issue 2121): an instance's status alone makes it MAIN. A failover leaves the dead
+    /// one its status; a coordinator that builds a table from two of them aborts.
+    pub main_by_status_only: bool,
+    /// v3.8, fixed in v3.9 (PR 3836): a change of a transaction that others run beside is encoded twice for replicas.
+    pub concurrent_changes_twice: bool,
+    /// v3.4 and v3.5, fixed in v3.5 and v3.6 (PR 3141, 3174, 3258): epochs in which nothing was committed enter the
+    /// history, and are what a replica answers with: replicas without a difference start anew.
+    pub epochs_without_changes: bool,
+    /// v2.20 (issue 2414): one failed demotion makes the leader reconcile the whole cluster again.
+    pub failed_demotion_reconciles: bool,
+    /// v3.1.0, fixed in v3.1.1 (issue 2814, PR 2816): a demotion and a commit wait for each other, for ever.
+    pub demotion_deadlocks: bool,
+    /// v3.8, fixed in v3.9 (PR 3900): the group's configuration is not stored as it should be: a coordinator that
+    /// restarts after a change of the group ends at once, each time.
+    pub group_not_stored: bool,
+    /// Before PR 4884 (2026): a replica that does not know a transaction answers the decision on it with success.
+    pub finalize_unknown_succeeds: bool,
     /// v3.10 and v3.12 (PR 4040, 4312): a replica ahead of MAIN has an enormous unsigned lag.
     pub unsigned_lag: bool,
 }

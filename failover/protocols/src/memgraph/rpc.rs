@@ -3,7 +3,7 @@
 
 use super::message::{Call, Message};
 use super::{Channel, Kind, Memgraph, Timer};
-use crate::contract::{Cx, Duration, Endpoint, SessionId};
+use crate::contract::{Cx, Duration, Endpoint, LocalTime, SessionId};
 use alloc::collections::VecDeque;
 
 /// A connection that does not open within this time has failed. A dead process refuses at once; a black hole does not.
@@ -41,17 +41,35 @@ pub(super) struct Rpc<T> {
     current: Option<(T, Call)>,
     /// Others that wait for the lock.
     waiting: VecDeque<(T, Call)>,
+    /// When the present request, or the dial for it, has taken too long.
+    due: Option<LocalTime>,
+    /// When the timer will fire: not later than `due`. It is not cancelled with each answer; see [`Rpc::is_overdue`].
+    armed: Option<LocalTime>,
 }
 
 impl<T: Copy> Rpc<T> {
     /// A client that has not connected yet.
     pub fn new(channel: Channel, to: Endpoint, kind: Kind) -> Self {
-        Rpc { channel, to, kind, session: None, current: None, waiting: VecDeque::new() }
+        Rpc {
+            channel,
+            to,
+            kind,
+            session: None,
+            current: None,
+            waiting: VecDeque::new(),
+            due: None,
+            armed: None,
+        }
     }
 
     /// A request is in flight.
     pub fn is_busy(&self) -> bool {
         self.current.is_some()
+    }
+
+    /// The request in flight.
+    pub fn current(&self) -> Option<&Call> {
+        self.current.as_ref().map(|(_, call)| call)
     }
 
     /// This client has that session.
@@ -80,7 +98,7 @@ impl<T: Copy> Rpc<T> {
     /// The answer is here: what was it for? The next request begins.
     pub fn answered(&mut self, cx: &mut Cx<'_, Memgraph>) -> Option<T> {
         let (tag, _) = self.current.take()?;
-        cx.cancel_timer(Timer::Rpc(self.channel));
+        self.due = None;
         self.next(cx);
         Some(tag)
     }
@@ -90,7 +108,7 @@ impl<T: Copy> Rpc<T> {
         if let Some((session, _)) = self.session.take() {
             cx.close(session);
         }
-        cx.cancel_timer(Timer::Rpc(self.channel));
+        self.due = None;
         let failed = self.current.take();
         self.next(cx);
         failed.map(|(tag, _)| tag)
@@ -102,8 +120,30 @@ impl<T: Copy> Rpc<T> {
             cx.close(session);
         }
         cx.cancel_timer(Timer::Rpc(self.channel));
+        (self.due, self.armed) = (None, None);
         self.current = None;
         self.waiting.clear();
+    }
+
+    /// The timer fired: has the present request taken too long? If not, the timer is set for what is left of its time.
+    pub fn is_overdue(&mut self, cx: &mut Cx<'_, Memgraph>) -> bool {
+        self.armed = None;
+        match self.due {
+            Some(due) if due > cx.now() => {
+                self.watch(cx, due.since(cx.now()));
+                false
+            }
+            due => due.is_some(),
+        }
+    }
+
+    fn watch(&mut self, cx: &mut Cx<'_, Memgraph>, span: Duration) {
+        let due = cx.now() + span;
+        self.due = Some(due);
+        if self.armed.is_none_or(|armed| armed > due) {
+            self.armed = Some(due);
+            cx.set_timer(Timer::Rpc(self.channel), span);
+        }
     }
 
     fn next(&mut self, cx: &mut Cx<'_, Memgraph>) {
@@ -120,14 +160,15 @@ impl<T: Copy> Rpc<T> {
             None => {
                 let session = cx.open(self.to.clone(), self.kind);
                 self.session = Some((session, false));
-                cx.set_timer(Timer::Rpc(self.channel), CONNECT_TIMEOUT);
+                self.watch(cx, CONNECT_TIMEOUT);
             }
         }
     }
 
     fn transmit(&mut self, cx: &mut Cx<'_, Memgraph>, session: SessionId) {
         let Some((_, call)) = &self.current else { return };
-        cx.set_timer(Timer::Rpc(self.channel), timeout(call));
-        cx.send(session, Message::Call(call.clone()));
+        let (limit, call) = (timeout(call), call.clone());
+        self.watch(cx, limit);
+        cx.send(session, Message::Call(call));
     }
 }

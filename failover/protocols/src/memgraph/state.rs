@@ -106,6 +106,8 @@ pub struct Settings {
     pub instance_health_check_frequency_sec: u64,
     /// MAIN takes no writes.
     pub global_read_only: bool,
+    /// A replica tells MAIN of its progress after so many changes. Without effect here: no transaction has as many.
+    pub deltas_batch_progress_size: u64,
 }
 
 impl Default for Settings {
@@ -118,6 +120,7 @@ impl Default for Settings {
             instance_down_timeout_sec: 5,
             instance_health_check_frequency_sec: 1,
             global_read_only: false,
+            deltas_batch_progress_size: 100_000,
         }
     }
 }

@@ -65,11 +65,13 @@ pub struct StorageConfig {
     pub wal_flush_every: u32,
     /// A snapshot is written after this many transactions, and the log before it is dropped; 0: never.
     pub snapshot_every: u32,
+    /// Epochs in which nothing was committed enter the history too ([`super::quirks::Quirks::epochs_without_changes`]).
+    pub empty_epochs: bool,
 }
 
 impl Default for StorageConfig {
     fn default() -> Self {
-        StorageConfig { wal_flush_every: 100_000, snapshot_every: 0 }
+        StorageConfig { wal_flush_every: 100_000, snapshot_every: 0, empty_epochs: false }
     }
 }
 
@@ -99,13 +101,13 @@ impl Storage {
     pub fn recover(config: StorageConfig, disk: &DiskImage<Memgraph>) -> (Self, Option<Identity>) {
         let mut storage = Storage { config, ..Storage::default() };
         if let Some(Record::Snapshot(stored)) = disk.last(SNAPSHOT_FILE) {
-            storage.load(Arc::new(stored.clone()));
+            storage.load(stored.clone());
         }
         for record in disk.records(WAL_FILE) {
             if let Record::Committed(committed) = record
                 && committed.timestamp > storage.timestamp
             {
-                storage.replay(Arc::new(committed.clone()));
+                storage.replay(committed.clone());
             }
         }
         let identity = disk.last(IDENTITY_FILE).and_then(|record| match record {
@@ -139,6 +141,13 @@ impl Storage {
         self.epoch
     }
 
+    /// Earlier epochs, each with the last timestamp in it, and the current one.
+    pub fn epochs(&self) -> Vec<(EpochId, u64)> {
+        let mut epochs = self.history.clone();
+        epochs.push((self.epoch, self.timestamp));
+        epochs
+    }
+
     /// Epoch of the last transaction.
     pub fn last_epoch(&self) -> EpochId {
         self.last_epoch
@@ -159,7 +168,7 @@ impl Storage {
     /// A new epoch begins; the old one enters the history, unless nothing was committed since the last entry.
     pub fn begin_epoch(&mut self, epoch: EpochId) {
         let moved = self.history.last().is_none_or(|(_, timestamp)| *timestamp != self.timestamp);
-        if moved && self.epoch != epoch {
+        if (moved || self.config.empty_epochs) && self.epoch != epoch {
             self.history.push((self.epoch, self.timestamp));
             if self.history.len() > HISTORY_MAX {
                 self.history.remove(0);
@@ -170,7 +179,7 @@ impl Storage {
 
     /// Commits a transaction: graph, log, and disk.
     pub fn commit(&mut self, cx: &mut Cx<'_, Memgraph>, committed: Arc<Committed>) {
-        cx.append(WAL_FILE, Record::Committed((*committed).clone()));
+        cx.append(WAL_FILE, Record::Committed(committed.clone()));
         self.replay(committed);
         self.unsynced += 1;
         if self.unsynced >= self.config.wal_flush_every {
@@ -200,7 +209,7 @@ impl Storage {
     /// Drops all data. The real instance keeps the files in a directory `.old`; nobody reads them again.
     pub fn reset(&mut self, cx: &mut Cx<'_, Memgraph>) {
         cx.truncate(WAL_FILE, 0);
-        cx.replace(SNAPSHOT_FILE, Record::Snapshot(StoredGraph::default()));
+        cx.replace(SNAPSHOT_FILE, Record::Snapshot(Arc::new(StoredGraph::default())));
         cx.sync(SNAPSHOT_FILE);
         *self = Storage { config: self.config, epoch: self.epoch, ..Storage::default() };
     }
@@ -208,7 +217,7 @@ impl Storage {
     /// Takes over a snapshot in place of everything.
     pub fn install(&mut self, cx: &mut Cx<'_, Memgraph>, stored: Arc<StoredGraph>) {
         cx.truncate(WAL_FILE, 0);
-        cx.replace(SNAPSHOT_FILE, Record::Snapshot((*stored).clone()));
+        cx.replace(SNAPSHOT_FILE, Record::Snapshot(stored.clone()));
         cx.sync(SNAPSHOT_FILE);
         self.load(stored);
     }
@@ -221,7 +230,7 @@ impl Storage {
             epoch: self.last_epoch,
             history: self.history.clone(),
         });
-        cx.replace(SNAPSHOT_FILE, Record::Snapshot((*stored).clone()));
+        cx.replace(SNAPSHOT_FILE, Record::Snapshot(stored.clone()));
         cx.sync(SNAPSHOT_FILE);
         cx.truncate(WAL_FILE, 0);
         self.base = Some(stored);

@@ -8,6 +8,9 @@ impl<E: Embed> Raft<E> {
         if self.is_leader() {
             return;
         }
+        if let Some(rest) = self.patience_left(cx.now()) {
+            return cx.set_timer(E::timer(Timer::Election), rest);
+        }
         self.rest(cx);
         if !self.members.contains(&self.me) {
             return;
@@ -19,6 +22,13 @@ impl<E: Embed> Raft<E> {
         } else {
             self.stand(cx, false);
         }
+    }
+
+    /// A leader spoke since the timer was set: what is left of the wait. To set the timer anew at every message would
+    /// come to the same, at the price of a timer a message.
+    fn patience_left(&self, now: LocalTime) -> Option<Duration> {
+        let heard = self.heard.filter(|_| self.leader.is_some())?;
+        self.patience.checked_sub(now.since(heard)).filter(|rest| !rest.is_zero())
     }
 
     /// Asks whether an election would be won, changing nothing for anyone. A member that was cut off comes back with

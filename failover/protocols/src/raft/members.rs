@@ -103,7 +103,7 @@ impl<E: Embed> Raft<E> {
     }
 
     fn keep_snapshot(&mut self, cx: &mut Cx<'_, E::System>, snapshot: Arc<Snapshot<E::State>>) {
-        cx.replace(SNAPSHOT_FILE, E::record(Record::Snapshot((*snapshot).clone())));
+        cx.replace(SNAPSHOT_FILE, E::record(Record::Snapshot(snapshot.clone())));
         let token = cx.sync(SNAPSHOT_FILE);
         self.snapshot = Some(snapshot);
         self.syncs.push((token, Syncing::Snapshot));
@@ -123,7 +123,7 @@ impl<E: Embed> Raft<E> {
     }
 
     /// At a start: the state of the snapshot, and the part of the log that follows it.
-    pub(super) fn recover_snapshot(&mut self, cx: &mut Cx<'_, E::System>, snapshot: Snapshot<E::State>) {
+    pub(super) fn recover_snapshot(&mut self, cx: &mut Cx<'_, E::System>, snapshot: Arc<Snapshot<E::State>>) {
         let at = snapshot.at;
         if self.log.drop_until(at) {
             self.log.rewrite::<E>(cx);
@@ -131,7 +131,7 @@ impl<E: Embed> Raft<E> {
         }
         (self.commit, self.applied) = (at.index, at.index);
         self.events.push_back(Event::Restore { at, state: snapshot.state.clone() });
-        self.snapshot = Some(Arc::new(snapshot));
+        self.snapshot = Some(snapshot);
     }
 
     /// The group is what the newest entry about it says, committed or not (§4.1).

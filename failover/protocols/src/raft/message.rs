@@ -216,5 +216,5 @@ pub enum Record<C, P> {
     /// Any other record of [`super::LOG_FILE`].
     Entry(Entry<C>),
     /// The only record of [`super::SNAPSHOT_FILE`].
-    Snapshot(Snapshot<P>),
+    Snapshot(Arc<Snapshot<P>>),
 }

@@ -304,6 +304,8 @@ pub struct Raft<E: Embed> {
     leader: Option<Member>,
     /// When we last heard from a leader.
     heard: Option<LocalTime>,
+    /// How long we wait for one, as drawn last.
+    patience: Duration,
     commit: Index,
     applied: Index,
     /// Our own log is durable up to here.
@@ -338,6 +340,7 @@ impl<E: Embed> Raft<E> {
             role: Role::Follower,
             leader: None,
             heard: None,
+            patience: Duration::ZERO,
             commit: Index(0),
             applied: Index(0),
             durable: Index(0),
@@ -554,7 +557,7 @@ impl<E: Embed> Raft<E> {
 
     /// Waits for a leader, for a time drawn anew (thesis §3.4).
     fn rest(&mut self, cx: &mut Cx<'_, E::System>) {
-        let after = cx.random().duration(self.config.election_min, self.config.election_max);
-        cx.set_timer(E::timer(Timer::Election), after);
+        self.patience = cx.random().duration(self.config.election_min, self.config.election_max);
+        cx.set_timer(E::timer(Timer::Election), self.patience);
     }
 }

@@ -171,7 +171,7 @@ impl<E: Embed> Raft<E> {
         Ok(last)
     }
 
-    /// A valid leader spoke: follow it, and wait anew.
+    /// A valid leader spoke: follow it, and wait anew (see [`Raft::on_election_timeout`]).
     pub(super) fn hear_leader(&mut self, cx: &mut Cx<'_, E::System>, term: Term, leader: Member) {
         assert!(
             term > self.term || !self.is_leader(),
@@ -186,8 +186,6 @@ impl<E: Embed> Raft<E> {
         self.heard = Some(cx.now());
         if self.leader != Some(leader) || !matches!(self.role, Role::Follower) {
             self.step_down(cx, Some(leader));
-        } else {
-            self.rest(cx);
         }
     }
 
@@ -222,12 +220,17 @@ impl<E: Embed> Raft<E> {
         let Some(first) = entries.get(skip) else { return };
         let keep = first.at.index.before();
         assert!(keep >= self.commit, "a committed entry is never removed");
+        let mut regroups = keep < self.log.last().index;
         self.forget_after(cx, keep);
         for entry in entries.into_iter().skip(skip) {
+            regroups |= matches!(entry.payload, Payload::Members(_));
             self.log.push::<E>(cx, entry);
         }
         self.sync_log(cx);
-        self.recall_members();
+        // The search goes back through the whole log: only if it can find something else.
+        if regroups {
+            self.recall_members();
+        }
     }
 
     fn forget_after(&mut self, cx: &mut Cx<'_, E::System>, keep: Index) {

@@ -26,7 +26,7 @@ pub struct Embedding;
 #[derive(Clone, Debug, PartialEq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Message {
     /// Between servers.
-    Raft(super::Message<Transaction, Graph>),
+    Raft(super::Message<Arc<Transaction>, Graph>),
     /// A client asks.
     Request {
         /// Comes back in the reply.
@@ -97,7 +97,7 @@ pub enum Timer {
     Retry,
 }
 
-type Record = super::Record<Transaction, Graph>;
+type Record = super::Record<Arc<Transaction>, Graph>;
 
 impl System for Service {
     const NAME: &'static str = "raft";
@@ -108,7 +108,7 @@ impl System for Service {
 
     fn wire_size(message: &Message) -> usize {
         match message {
-            Message::Raft(m) => m.wire_size(Transaction::size, |graph| graph.size() as usize),
+            Message::Raft(m) => m.wire_size(|transaction| transaction.size(), |graph| graph.size() as usize),
             Message::Request { request: Request::Change(transaction), .. } => 9 + transaction.size(),
             Message::Request { .. } => 17,
             Message::Reply { reply: Reply::List(values), .. } => 13 + 8 * values.len(),
@@ -119,11 +119,11 @@ impl System for Service {
 
 impl Embed for Embedding {
     type System = Service;
-    type Command = Transaction;
+    type Command = Arc<Transaction>;
     type State = Graph;
     const KIND: Kind = Kind::Peer;
 
-    fn message(message: super::Message<Transaction, Graph>) -> Message {
+    fn message(message: super::Message<Arc<Transaction>, Graph>) -> Message {
         Message::Raft(message)
     }
     fn timer(timer: super::Timer) -> Timer {
@@ -212,7 +212,7 @@ impl Server {
         let mut waiting = Waiting { session, id, vertex: None };
         let is_change = matches!(request, Request::Change(_));
         let accepted = match request {
-            Request::Change(transaction) => self.raft.propose(cx, ticket, transaction).map(|_| ()),
+            Request::Change(transaction) => self.raft.propose(cx, ticket, Arc::new(transaction)).map(|_| ()),
             Request::Read(vertex) => {
                 waiting.vertex = Some(vertex);
                 self.raft.read(cx, ticket)

@@ -31,6 +31,7 @@ pub(super) fn block_of(content: &Content) -> Option<BlockNumber> {
             | Change::RemoveVertex { vertex }
             | Change::Set { vertex, .. }
             | Change::Append { vertex, .. }
+            | Change::Open { vertex, .. }
             | Change::Cas { vertex, .. } => *vertex,
             Change::CreateEdge { .. } | Change::RemoveEdge { .. } | Change::Transfer { .. } => return None,
         },

@@ -1,10 +1,20 @@
-//! Queries of operators and clients: on any coordinator, because followers ask their leader.
+//! Queries of operators and clients: on any coordinator, because followers ask their leader. Operators' words are those
+//! of Memgraph's documentation ("High availability: HA commands"); what they are answered is text, a line a row.
 
 use super::super::message::{Answer, Bolt, Code, Query, Table, Why};
-use super::super::state::{Address, Mode, Settings};
+use super::super::state::{Address, Mode, Settings, Status as InstanceStatus};
 use super::*;
 use alloc::format;
 use alloc::string::{String, ToString};
+
+/// What follows when a query's entry is committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Nothing but the answer.
+    Answer,
+    /// The group has changed; the list that clients are told of changes now.
+    List(Vec<CoordinatorInstance>),
+}
 
 /// Who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +56,12 @@ impl Coordinator {
 
     /// The leader answers, ready or not; a follower asks it, and has nothing to say if that fails.
     fn route(&mut self, cx: &mut Cx<'_, Memgraph>, asker: Asker) {
+        let is_main = |instance: &&DataInstance| instance.status == InstanceStatus::Main;
+        if self.config.quirks.main_by_status_only && self.cluster.instances.iter().filter(is_main).count() > 1
+        {
+            cx.note(|| "memgraph: more than one main in the routing table".to_string());
+            return cx.exit();
+        }
         if self.raft.is_leader() || self.config.quirks.route_from_own_copy {
             return self.answer_table(cx, asker, self.table());
         }
@@ -136,13 +152,19 @@ impl Coordinator {
 
     /// An administrative query. What changes the state is one Raft entry; instances are told by later callbacks.
     fn administer(&mut self, cx: &mut Cx<'_, Memgraph>, asker: Asker, words: String) {
+        let upper = words.to_ascii_uppercase();
+        let split: Vec<&str> = upper.split_whitespace().collect();
+        if split == ["SHOW", "INSTANCE"] {
+            return self.answer_text(cx, asker, Ok(self.show_instance()));
+        }
         if !self.raft.is_leader() {
             return self.forward(cx, asker, Forwarded::Admin(words));
         }
-        let upper = words.to_ascii_uppercase();
-        let split: Vec<&str> = upper.split_whitespace().collect();
         match split.as_slice() {
-            ["SHOW", "INSTANCES"] => self.answer_text(cx, asker, Ok(self.show_instances())),
+            ["SHOW", what @ ..] => {
+                let text = self.show(cx, what);
+                self.answer_text(cx, asker, text);
+            }
             _ if self.status != Status::LeaderReady => {
                 self.answer_text(cx, asker, Err("the leader is not ready".to_string()));
             }
@@ -156,18 +178,24 @@ impl Coordinator {
                 self.answer_text(cx, asker, yielded.map_err(|_| "nobody to yield to".to_string()));
                 self.after_raft(cx);
             }
-            ["ADD", "COORDINATOR", id] => self.regroup(cx, asker, id, true),
-            ["REMOVE", "COORDINATOR", id] => self.regroup(cx, asker, id, false),
+            ["ADD", "COORDINATOR", id, ..] => {
+                let added = number(id).and_then(|id| self.added(id as u16, &words));
+                self.regroup(cx, asker, added);
+            }
+            ["REMOVE", "COORDINATOR", id] => {
+                let removed = number(id).and_then(|id| self.removed(id as u16));
+                self.regroup(cx, asker, removed);
+            }
             split => match self.delta_of(cx, split, &words) {
-                Ok(delta) => self.propose(cx, asker, delta),
+                Ok(delta) => self.propose(cx, asker, delta, Then::Answer),
                 Err(why) => self.answer_text(cx, asker, Err(why)),
             },
         }
     }
 
-    fn propose(&mut self, cx: &mut Cx<'_, Memgraph>, asker: Asker, delta: Delta) {
+    fn propose(&mut self, cx: &mut Cx<'_, Memgraph>, asker: Asker, delta: Delta, then: Then) {
         let ticket = self.ticket();
-        self.proposals.insert(ticket, asker);
+        self.proposals.insert(ticket, (asker, then));
         if self.raft.propose(cx, ticket, delta).is_err() {
             self.proposals.remove(&ticket);
             return self.answer_text(cx, asker, Err("not the leader".to_string()));
@@ -175,13 +203,23 @@ impl Coordinator {
         self.after_raft(cx);
     }
 
-    pub(super) fn answer_proposal(&mut self, cx: &mut Cx<'_, Memgraph>, asker: Asker, committed: bool) {
+    pub(super) fn answer_proposal(
+        &mut self,
+        cx: &mut Cx<'_, Memgraph>,
+        asker: Asker,
+        then: Then,
+        committed: bool,
+    ) {
         if !committed {
             return self.answer_text(
                 cx,
                 asker,
                 Err("Raft did not confirm it; retry the operation".to_string()),
             );
+        }
+        if let Then::List(coordinators) = then {
+            let delta = Delta { coordinators: Some(coordinators), ..Delta::default() };
+            return self.propose(cx, asker, delta, Then::Answer);
         }
         self.follow_registrations(cx);
         self.answer_text(cx, asker, Ok("ok".to_string()));
@@ -221,12 +259,12 @@ impl Coordinator {
         match split {
             ["SET", "INSTANCE", name, "TO", "MAIN"] => self.set_main(cx, instance(name)?),
             ["DEMOTE", "INSTANCE", name] => self.clear_main(instance(name)?),
-            ["REGISTER", "INSTANCE", name, rest @ ..] => self.register(instance(name)?, rest),
+            ["REGISTER", "INSTANCE", name, rest @ ..] => self.register(instance(name)?, rest, words),
             ["UNREGISTER", "INSTANCE", name] => self.unregister(instance(name)?),
-            ["UPDATE", "CONFIG", "FOR", "INSTANCE", name, _] => {
+            ["UPDATE", "CONFIG", "FOR", "INSTANCE", name, ..] => {
                 self.readdress_instance(instance(name)?, address(words)?)
             }
-            ["UPDATE", "CONFIG", "FOR", "COORDINATOR", id, _] => {
+            ["UPDATE", "CONFIG", "FOR", "COORDINATOR", id, ..] => {
                 self.readdress_coordinator(number(id)? as u16, address(words)?)
             }
             ["SET", "COORDINATOR", "SETTING", key, "TO", value] => {
@@ -242,8 +280,7 @@ impl Coordinator {
         if self.cluster.instance(id).is_none() {
             return Err("no such instance".to_string());
         }
-        if self.cluster.instances.iter().any(|instance| instance.status == super::super::state::Status::Main)
-        {
+        if self.cluster.instances.iter().any(|instance| instance.status == InstanceStatus::Main) {
             return Err("there is a MAIN already".to_string());
         }
         let uuid = self.new_uuid(cx);
@@ -256,21 +293,31 @@ impl Coordinator {
 
     /// Takes the status only: nobody is made MAIN instead, until the leader changes or the state is reset.
     fn clear_main(&self, id: InstanceId) -> Result<Delta, String> {
-        self.edit(id, |instance| instance.status = super::super::state::Status::Replica)
+        self.edit(id, |instance| instance.status = InstanceStatus::Replica)
     }
 
-    fn register(&self, id: InstanceId, rest: &[&str]) -> Result<Delta, String> {
+    fn register(&self, id: InstanceId, rest: &[&str], words: &str) -> Result<Delta, String> {
         if self.cluster.instance(id).is_some() {
             return Err("it is registered already".to_string());
         }
         let template = self.config.directory.iter().find(|instance| instance.id == id);
         let mut instance = template.ok_or_else(|| "no such instance".to_string())?.clone();
-        instance.status = super::super::state::Status::Replica;
+        instance.status = InstanceStatus::Replica;
         instance.uuid = self.cluster.main_uuid;
+        let given = |key, or: Address| config(words, key).map(|given| given.unwrap_or(or));
+        instance.bolt = given("bolt_server", instance.bolt)?;
+        instance.management = given("management_server", instance.management)?;
+        instance.replication = given("replication_server", instance.replication)?;
+        let same = |other: &DataInstance| {
+            other.management == instance.management || other.replication == instance.replication
+        };
+        if self.cluster.instances.iter().any(same) {
+            return Err("another instance has this management or replication server".to_string());
+        }
         instance.mode = match rest {
-            ["AS", "ASYNC"] => Mode::Async,
-            ["AS", "STRICT_SYNC"] => Mode::StrictSync,
-            [] => Mode::Sync,
+            ["AS", "ASYNC", ..] => Mode::Async,
+            ["AS", "STRICT_SYNC", ..] => Mode::StrictSync,
+            [] | ["WITH", ..] => Mode::Sync,
             _ => return Err("expected AS ASYNC or AS STRICT_SYNC".to_string()),
         };
         let clash = |other: &DataInstance| {
@@ -318,40 +365,129 @@ impl Coordinator {
         Ok(Delta { instances: Some(instances), ..Delta::default() })
     }
 
-    /// One coordinator more or less: the Raft group changes.
-    fn regroup(&mut self, cx: &mut Cx<'_, Memgraph>, asker: Asker, id: &str, add: bool) {
-        let Ok(id) = number(id) else { return self.answer_text(cx, asker, Err("not a number".to_string())) };
-        let member = Member(id as u16);
+    /// The coordinators after one was added: with the address that was given, or the one that it is known to have.
+    fn added(&self, id: u16, words: &str) -> Result<(Member, Vec<CoordinatorInstance>), String> {
+        if self.cluster.coordinators.iter().any(|coordinator| coordinator.id == id) {
+            return Err("it is there already".to_string());
+        }
+        let known = self.config.coordinators.iter().find(|coordinator| coordinator.id == id);
+        let known = known.ok_or_else(|| "no such coordinator".to_string())?;
+        let bolt = config(words, "bolt_server")?.unwrap_or_else(|| known.bolt.clone());
+        let mut list = self.cluster.coordinators.clone();
+        list.push(CoordinatorInstance { id, bolt });
+        list.sort_by_key(|coordinator| coordinator.id);
+        Ok((Member(id), list))
+    }
+
+    fn removed(&self, id: u16) -> Result<(Member, Vec<CoordinatorInstance>), String> {
+        if Member(id) == self.config.me {
+            return Err("the leader cannot be removed".to_string());
+        }
+        let mut list = self.cluster.coordinators.clone();
+        list.retain(|coordinator| coordinator.id != id);
+        Ok((Member(id), list))
+    }
+
+    /// One coordinator more or less: first the Raft group, then the list that clients are told of.
+    fn regroup(
+        &mut self,
+        cx: &mut Cx<'_, Memgraph>,
+        asker: Asker,
+        change: Result<(Member, Vec<CoordinatorInstance>), String>,
+    ) {
+        let (member, list) = match change {
+            Ok(change) => change,
+            Err(why) => return self.answer_text(cx, asker, Err(why)),
+        };
         let mut members = self.raft.members().to_vec();
         members.retain(|other| *other != member);
-        if add {
+        if list.iter().any(|coordinator| coordinator.id == member.0) {
             members.push(member);
-        } else if member == self.config.me {
-            return self.answer_text(cx, asker, Err("the leader cannot be removed".to_string()));
         }
         let ticket = self.ticket();
-        self.proposals.insert(ticket, asker);
+        self.proposals.insert(ticket, (asker, Then::List(list)));
         if self.raft.change_members(cx, ticket, members).is_err() {
             self.proposals.remove(&ticket);
-            return self.answer_text(cx, asker, Err("another change is under way".to_string()));
+            return self.answer_text(
+                cx,
+                asker,
+                Err("no such member, or another change is under way".to_string()),
+            );
         }
         self.after_raft(cx);
     }
 
-    fn show_instances(&self) -> String {
+    // ------------------------------------------------------------------------------------------------------- showing
+
+    fn show(&self, cx: &Cx<'_, Memgraph>, what: &[&str]) -> Result<String, String> {
+        match what {
+            ["INSTANCES"] => Ok(self.show_instances(cx.now())),
+            ["COORDINATOR", "SETTINGS"] => Ok(show_settings(&self.cluster.settings)),
+            ["REPLICATION", "LAG"] => Ok(self.show_lag()),
+            ["ROUTING", "TABLE"] => {
+                let table = self.table();
+                let line = |role: &str, servers: &[Address]| {
+                    let servers: Vec<String> =
+                        servers.iter().map(|server| format!(" {}:{}", server.host, server.port)).collect();
+                    format!("{role}{}\n", servers.concat())
+                };
+                let (write, read) = (line("WRITE", &table.writers), line("READ", &table.readers));
+                Ok(write + &read + &line("ROUTE", &table.routers))
+            }
+            _ => Err(format!("unknown query: SHOW {}", what.join(" "))),
+        }
+    }
+
+    /// Ourselves, whoever leads.
+    fn show_instance(&self) -> String {
+        let role = if self.raft.is_leader() { "leader" } else { "follower" };
+        format!("coordinator_{} {role}\n", self.config.me.0)
+    }
+
+    /// Name, Bolt server, health, role, and how long ago it answered.
+    fn show_instances(&self, now: LocalTime) -> String {
         let mut text = String::new();
         for instance in &self.cluster.instances {
-            let alive = self.connectors.get(&instance.id).is_some_and(|connector| connector.alive);
-            let health = if alive { "up" } else { "down" };
+            let connector = self.connectors.get(&instance.id);
+            let health = if connector.is_some_and(|connector| connector.alive) { "up" } else { "down" };
             let role = if self.cluster.is_main(instance.id) { "main" } else { "replica" };
-            text += &format!("instance_{} {} {health} {role}\n", instance.id.0, instance.bolt.host);
+            let answered = connector.map_or(0, |connector| now.since(connector.last_response).as_millis());
+            let (id, bolt) = (instance.id.0, &instance.bolt);
+            text += &format!("instance_{id} {}:{} {health} {role} {answered} ms\n", bolt.host, bolt.port);
         }
         for coordinator in &self.cluster.coordinators {
             let role = if coordinator.id == self.config.me.0 { "leader" } else { "follower" };
-            text += &format!("coordinator_{} {} {role}\n", coordinator.id, coordinator.bolt.host);
+            let bolt = &coordinator.bolt;
+            text += &format!("coordinator_{} {}:{} {role}\n", coordinator.id, bolt.host, bolt.port);
         }
         text
     }
+
+    /// Committed transactions, and how many each replica lacks.
+    fn show_lag(&self) -> String {
+        let main = self.main_committed.unwrap_or_default();
+        let line = |instance: &DataInstance| {
+            let lag = self.lags.get(&instance.id).copied().unwrap_or_default();
+            let committed =
+                if self.cluster.is_main(instance.id) { main } else { main.saturating_add_signed(-lag) };
+            format!("instance_{} {committed} {lag}\n", instance.id.0)
+        };
+        self.cluster.instances.iter().map(line).collect()
+    }
+}
+
+fn show_settings(settings: &Settings) -> String {
+    let values = [
+        ("enabled_reads_on_main", settings.enabled_reads_on_main.to_string()),
+        ("sync_failover_only", settings.sync_failover_only.to_string()),
+        ("max_failover_replica_lag", settings.max_failover_replica_lag.to_string()),
+        ("max_replica_read_lag", settings.max_replica_read_lag.to_string()),
+        ("instance_down_timeout_sec", settings.instance_down_timeout_sec.to_string()),
+        ("instance_health_check_frequency_sec", settings.instance_health_check_frequency_sec.to_string()),
+        ("global_read_only", settings.global_read_only.to_string()),
+        ("deltas_batch_progress_size", settings.deltas_batch_progress_size.to_string()),
+    ];
+    values.iter().map(|(name, value)| format!("{name} {value}\n")).collect()
 }
 
 fn failure(why: Why) -> Message {
@@ -368,11 +504,24 @@ fn number(text: &str) -> Result<u64, String> {
     text.parse().map_err(|e| format!("{text}: {e}"))
 }
 
-/// The last word, as `host:port`.
+/// The Bolt server that a configuration names, or else the last word, as `host:port`.
 fn address(words: &str) -> Result<Address, String> {
     let last = words.split_whitespace().last().unwrap_or_default();
-    let (host, port) = last.rsplit_once(':').ok_or_else(|| format!("not host:port: {last}"))?;
-    Ok(Address::new(host, number(port)? as u16))
+    config(words, "bolt_server")?.map_or_else(|| host_and_port(last), Ok)
+}
+
+/// The address under a key of `WITH CONFIG {"key": "host:port", ...}`.
+fn config(words: &str, key: &str) -> Result<Option<Address>, String> {
+    let quoted = format!("\"{key}\"");
+    let Some((_, rest)) = words.split_once(quoted.as_str()) else { return Ok(None) };
+    let value = rest.split('"').nth(1).ok_or_else(|| format!("{key} has no value"))?;
+    host_and_port(value).map(Some)
+}
+
+fn host_and_port(text: &str) -> Result<Address, String> {
+    let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("not host:port: {text}"))?;
+    let port = port.parse().map_err(|e| format!("{port}: {e}"))?;
+    Ok(Address::new(host, port))
 }
 
 fn setting(mut settings: Settings, key: &str, value: &str) -> Result<Settings, String> {
@@ -387,6 +536,7 @@ fn setting(mut settings: Settings, key: &str, value: &str) -> Result<Settings, S
         "GLOBAL_READ_ONLY" => settings.global_read_only = flag()?,
         "MAX_FAILOVER_REPLICA_LAG" => settings.max_failover_replica_lag = number(value)?,
         "MAX_REPLICA_READ_LAG" => settings.max_replica_read_lag = number(value)?,
+        "DELTAS_BATCH_PROGRESS_SIZE" => settings.deltas_batch_progress_size = number(value)?,
         "INSTANCE_DOWN_TIMEOUT_SEC" => settings.instance_down_timeout_sec = number(value)?,
         "INSTANCE_HEALTH_CHECK_FREQUENCY_SEC" => {
             settings.instance_health_check_frequency_sec = number(value)?.max(1);

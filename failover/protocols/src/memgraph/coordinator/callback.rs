@@ -71,10 +71,20 @@ impl Coordinator {
             return self.promotion(id);
         }
         let mut steps = self.replica_differences(id, state);
-        if state.writing_enabled && self.cluster.settings.global_read_only {
-            steps.push(Step { to: id, call: Call::UpdateConfig { disable_writing: true } });
+        let read_only = self.cluster.settings.global_read_only;
+        if state.writing_enabled && read_only || self.has_other_batches(state) {
+            steps.push(self.update_config(id, read_only));
         }
         steps
+    }
+
+    fn has_other_batches(&self, state: &InstanceState) -> bool {
+        state.deltas_batch_progress_size != self.cluster.settings.deltas_batch_progress_size
+    }
+
+    fn update_config(&self, to: InstanceId, disable_writing: bool) -> Step {
+        let deltas_batch_progress_size = self.cluster.settings.deltas_batch_progress_size;
+        Step { to, call: Call::UpdateConfig { deltas_batch_progress_size, disable_writing } }
     }
 
     fn promotion(&self, id: InstanceId) -> Vec<Step> {
@@ -117,6 +127,9 @@ impl Coordinator {
         if swap && state.is_replica {
             steps.push(Step { to: id, call: Call::SwapMainUuid { uuid } });
         }
+        if self.has_other_batches(state) {
+            steps.push(self.update_config(id, self.cluster.settings.global_read_only));
+        }
         steps
     }
 
@@ -142,11 +155,16 @@ impl Coordinator {
         let owner = *owner;
         let Some(step) = steps.pop_front() else { return };
         let promotes = matches!(step.call, Call::PromoteToMain { .. });
+        let demotes = matches!(step.call, Call::DemoteMainToReplica { .. });
         let to = self.observed(step.to);
         match (promotes, success) {
             (true, false) => {
                 cx.mark(Mark::Aborted, to);
                 self.try_failover(cx, owner);
+            }
+            (false, false) if demotes && self.config.quirks.failed_demotion_reconciles => {
+                self.status = Status::LeaderNotReady;
+                self.reconcile(cx);
             }
             (false, false) => self.release(cx),
             (true, true) => {

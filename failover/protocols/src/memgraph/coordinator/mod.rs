@@ -15,13 +15,15 @@ mod callback;
 mod failover;
 
 use super::message::{Call, Forwarded, InstanceState, Message, Return};
+use super::metrics::{Metrics, Readiness};
 use super::quirks::Quirks;
 use super::rpc::Rpc;
-use super::state::{ClusterState, DataInstance, Delta, InstanceId, Uuid};
+use super::state::{ClusterState, CoordinatorInstance, DataInstance, Delta, InstanceId, Uuid};
 use super::{Channel, Kind, Memgraph, Record, Timer};
 use crate::contract::*;
 use crate::raft::{self, Embed, Event, Member, Raft};
-use admin::Asker;
+use admin::{Asker, Then};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use failover::Candidate;
@@ -45,13 +47,13 @@ impl Embed for Embedding {
     const KIND: Kind = Kind::Coordinator;
 
     fn message(message: raft::Message<Delta, ClusterState>) -> Message {
-        Message::Raft(message)
+        Message::Raft(Box::new(message))
     }
     fn timer(timer: raft::Timer) -> Timer {
         Timer::Raft(timer)
     }
     fn record(record: raft::Record<Delta, ClusterState>) -> Record {
-        Record::Raft(record)
+        Record::Raft(Box::new(record))
     }
     fn unwrap(record: &Record) -> Option<&raft::Record<Delta, ClusterState>> {
         match record {
@@ -78,13 +80,30 @@ pub struct CoordinatorConfig {
     pub initial: ClusterState,
     /// Every data instance that may ever be registered.
     pub directory: Vec<DataInstance>,
+    /// Every coordinator that may ever be added.
+    pub coordinators: Vec<CoordinatorInstance>,
+    /// How a new MAIN is chosen.
+    pub choice: Choice,
     /// What observers call the data instances.
     pub observed_as: BTreeMap<InstanceId, SocketAddrV4>,
     /// Historical bugs.
     pub quirks: Quirks,
 }
 
-/// What a coordinator is (a.4).
+/// How the winner of a failover is chosen among those that answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Since v3.6 (PR 3219): the most committed transactions.
+    Commits,
+    /// v3.2 to v3.5 (PR 2812): the largest last durable timestamp.
+    Timestamps,
+    /// v2.16 to v3.1: histories of epochs, from the newest back to one that both know; the largest timestamp on the way.
+    Epochs,
+    /// v2.15: the first that is alive.
+    FirstAlive,
+}
+
+/// What a coordinator is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// Raft has another leader, or none.
@@ -171,7 +190,10 @@ pub struct Coordinator {
     leader_rpc: Option<(Member, Rpc<u64>)>,
     forwards: BTreeMap<u64, (Asker, Forwarded)>,
     /// Queries that wait for their Raft entry.
-    proposals: BTreeMap<u64, Asker>,
+    proposals: BTreeMap<u64, (Asker, Then)>,
+    /// When the failover under way began.
+    failover_began: LocalTime,
+    metrics: Metrics,
     next_ticket: u64,
     announced: Option<Role>,
     announced_term: u64,
@@ -200,6 +222,8 @@ impl Coordinator {
             leader_rpc: None,
             forwards: BTreeMap::new(),
             proposals: BTreeMap::new(),
+            failover_began: LocalTime(0),
+            metrics: Metrics::default(),
             next_ticket: 0,
             announced: None,
             announced_term: 0,
@@ -242,6 +266,7 @@ impl Coordinator {
                 Event::Committed { ticket } => self.on_proposal(cx, ticket, true),
                 Event::Ambiguous { ticket } => self.on_proposal(cx, ticket, false),
                 Event::Elected { .. } => {
+                    self.metrics.add("become_leader", 1);
                     self.announce(cx, Role::Leader);
                     self.status = Status::LeaderNotReady;
                     if self.config.quirks.reconcile_before_apply {
@@ -269,8 +294,8 @@ impl Coordinator {
     /// An entry of ours was committed, or nobody knows whether it will be: then it counts as failed, though it may
     /// take effect later.
     fn on_proposal(&mut self, cx: &mut Cx<'_, Memgraph>, ticket: u64, committed: bool) {
-        if let Some(asker) = self.proposals.remove(&ticket) {
-            return self.answer_proposal(cx, asker, committed);
+        if let Some((asker, then)) = self.proposals.remove(&ticket) {
+            return self.answer_proposal(cx, asker, then, committed);
         }
         if let Some(Work { doing: Doing::Committing { winner, ticket: awaited }, .. }) = &self.work
             && *awaited == ticket
@@ -329,6 +354,7 @@ impl Coordinator {
 
     /// From now on pings and callbacks.
     fn ready(&mut self, cx: &mut Cx<'_, Memgraph>) {
+        self.metrics.add("become_leader_success", 1);
         self.status = Status::LeaderReady;
         self.backoff = RECONCILE_BACKOFF;
         self.suspected = false;
@@ -339,6 +365,7 @@ impl Coordinator {
     }
 
     fn reconcile_failed(&mut self, cx: &mut Cx<'_, Memgraph>) {
+        self.metrics.add("failed_to_become_leader", 1);
         cx.set_timer(Timer::Reconcile, self.backoff);
         self.backoff = (self.backoff * 2).min(RECONCILE_BACKOFF_MAX);
     }
@@ -366,8 +393,9 @@ impl Coordinator {
             (Purpose::Ping, Return::State(state)) => self.ping_result(cx, id, Some(state)),
             (Purpose::Ping, _) => self.ping_result(cx, id, None),
             (Purpose::Step, answer) => self.step_done(cx, answer == Return::Success(true)),
-            (Purpose::Histories, Return::Histories { system_timestamp, committed, .. }) => {
-                self.history_told(cx, id, Some((system_timestamp, committed)));
+            (Purpose::Histories, Return::Histories { system_timestamp, committed, timestamp, epochs }) => {
+                let told = failover::Histories { system_timestamp, committed, timestamp, epochs };
+                self.history_told(cx, id, Some(told));
             }
             (Purpose::Histories, _) => self.history_told(cx, id, None),
         }
@@ -438,6 +466,10 @@ impl Connector {
 impl Node<Memgraph> for Coordinator {
     fn start(&mut self, cx: &mut Cx<'_, Memgraph>, disk: &DiskImage<Memgraph>) {
         self.raft.start(cx, disk);
+        if self.config.quirks.group_not_stored && self.raft.members() != self.config.founders {
+            cx.note(|| "memgraph: the stored group cannot be read".into());
+            return cx.exit();
+        }
         self.after_raft(cx);
         self.announce(cx, Role::Follower);
     }
@@ -462,14 +494,15 @@ impl Node<Memgraph> for Coordinator {
     fn on_message(&mut self, cx: &mut Cx<'_, Memgraph>, session: SessionId, message: Message) {
         match message {
             Message::Raft(message) => {
-                self.raft.on_message(cx, session, message);
+                self.raft.on_message(cx, session, *message);
                 self.after_raft(cx);
             }
             Message::Return(answer) => self.on_answer(cx, session, answer),
             Message::Bolt(bolt) => self.on_bolt(cx, session, bolt),
             Message::Call(Call::Forward(asked)) => self.on_forwarded(cx, session, asked),
             Message::Call(_) => cx.send(session, Message::Return(Return::Success(false))),
-            Message::Answer(_) => {}
+            Message::Get(path) => self.on_get(cx, session, &path),
+            Message::Answer(_) | Message::Page { .. } => {}
         }
     }
 
@@ -478,8 +511,7 @@ impl Node<Memgraph> for Coordinator {
             return self.raft.on_close(cx, session);
         }
         if let Some(id) = self.connector_of(session) {
-            let failed = self.connectors.get_mut(&id).and_then(|connector| connector.rpc.failed(cx));
-            return self.on_rpc_failure(cx, id, failed);
+            return self.rpc_failed(cx, id);
         }
         if let Some((_, rpc)) = &mut self.leader_rpc
             && rpc.has(session)
@@ -498,12 +530,18 @@ impl Node<Memgraph> for Coordinator {
             Timer::Ping(id) => self.ping(cx, id),
             Timer::Lock(id) => self.lock_timed_out(cx, id),
             Timer::Rpc(Channel::Instance(id)) => {
-                let failed = self.connectors.get_mut(&id).and_then(|connector| connector.rpc.failed(cx));
-                self.on_rpc_failure(cx, id, failed);
+                let connector = self.connectors.get_mut(&id);
+                if connector.is_some_and(|connector| connector.rpc.is_overdue(cx)) {
+                    self.rpc_failed(cx, id);
+                }
             }
             Timer::Rpc(Channel::Leader) => {
-                let failed = self.leader_rpc.as_mut().and_then(|(_, rpc)| rpc.failed(cx));
-                self.forward_failed(cx, failed);
+                if let Some((_, rpc)) = &mut self.leader_rpc
+                    && rpc.is_overdue(cx)
+                {
+                    let failed = rpc.failed(cx);
+                    self.forward_failed(cx, failed);
+                }
             }
             Timer::Reconcile if self.status == Status::LeaderNotReady => self.reconcile(cx),
             _ => {}
@@ -517,10 +555,42 @@ impl Node<Memgraph> for Coordinator {
 }
 
 impl Coordinator {
+    /// The connection to an instance ended, or its time is over.
+    fn rpc_failed(&mut self, cx: &mut Cx<'_, Memgraph>, id: InstanceId) {
+        let Some(connector) = self.connectors.get_mut(&id) else { return };
+        if let Some(call) = connector.rpc.current() {
+            self.metrics.rpc(call, false);
+        }
+        let failed = connector.rpc.failed(cx);
+        self.on_rpc_failure(cx, id, failed);
+    }
+
+    /// Ready: there is a leader, and if that is us, it acts.
+    fn on_get(&mut self, cx: &mut Cx<'_, Memgraph>, session: SessionId, path: &str) {
+        let (role, lacks) = match (self.status, self.raft.is_leader(), self.raft.leader()) {
+            (Status::LeaderReady, true, _) => ("leader", None),
+            (_, true, _) => ("leader", Some("not ready")),
+            (_, false, Some(_)) => ("follower", None),
+            (_, false, None) => ("follower", Some("no leader")),
+        };
+        let up = |up: bool| self.connectors.values().filter(|connector| connector.alive == up).count() as u64;
+        let gauges = [
+            ("raft_term", self.raft.term().0),
+            ("coordinators", self.cluster.coordinators.len() as u64),
+            ("instances", self.cluster.instances.len() as u64),
+            ("instances_up", up(true)),
+            ("instances_down", up(false)),
+        ];
+        self.metrics.serve(cx, session, path, &Readiness { role, lacks }, &gauges);
+    }
+
     fn on_answer(&mut self, cx: &mut Cx<'_, Memgraph>, session: SessionId, answer: Return) {
         if let Some(id) = self.connector_of(session) {
-            let purpose = self.connectors.get_mut(&id).and_then(|connector| connector.rpc.answered(cx));
-            if let Some(purpose) = purpose {
+            let Some(connector) = self.connectors.get_mut(&id) else { return };
+            if let Some(call) = connector.rpc.current() {
+                self.metrics.rpc(call, answer != Return::Success(false));
+            }
+            if let Some(purpose) = connector.rpc.answered(cx) {
                 self.on_rpc_answer(cx, id, purpose, answer);
             }
         } else if let Some((_, rpc)) = &mut self.leader_rpc

@@ -3,6 +3,7 @@
 use super::super::message::{Answer, Code, Query, Why};
 use super::*;
 use crate::graph::{Content, Graph, ITEMS, Refusal, Transaction, VALUE, Vertex};
+use alloc::string::ToString;
 
 impl Instance {
     pub(super) fn on_bolt(&mut self, cx: &mut Cx<'_, Memgraph>, session: SessionId, bolt: Bolt) {
@@ -19,7 +20,8 @@ impl Instance {
             }
             // Auto-commit: answered when it is committed.
             Bolt::Run(Query::Change(transaction)) => return self.commit(cx, session, transaction),
-            Bolt::Run(Query::Admin(_)) => self.failure(Why::Administration),
+            Bolt::Run(Query::Audit(vertex)) => audit(self.storage.graph(), vertex),
+            Bolt::Run(Query::Admin(words)) => self.show(&words),
             Bolt::Commit => match self.open.remove(&session) {
                 Some(changes) if !changes.is_empty() => {
                     return self.commit(cx, session, Transaction { changes });
@@ -63,6 +65,18 @@ impl Instance {
         }
     }
 
+    /// The queries that a data instance has for operators; everything else is for coordinators, and refused here.
+    fn show(&self, words: &str) -> Answer {
+        let upper = words.to_ascii_uppercase();
+        let text = match (upper.split_whitespace().collect::<Vec<_>>().as_slice(), &self.state) {
+            (["SHOW", "REPLICATION", "ROLE"], State::Main(_)) => "main\n".to_string(),
+            (["SHOW", "REPLICATION", "ROLE"], State::Replica { .. }) => "replica\n".to_string(),
+            (["SHOW", "REPLICAS"], State::Main(_)) => self.show_replicas(),
+            _ => return self.failure(Why::Administration),
+        };
+        Answer::Text(text)
+    }
+
     /// Why a write would be refused now.
     pub(super) fn why_not_writable(&self) -> Option<Why> {
         match &self.state {
@@ -99,5 +113,14 @@ fn look(graph: &Graph, vertex: Vertex) -> Answer {
     match (graph.content(vertex, ITEMS), graph.value(vertex, VALUE)) {
         (Some(Content::Many(values)), _) => Answer::List(Arc::from(values.as_slice())),
         (_, value) => Answer::Value(value),
+    }
+}
+
+/// The sum of all balances and their number, and a vertex's list, all from one snapshot.
+fn audit(graph: &Graph, vertex: Vertex) -> Answer {
+    Answer::Audit {
+        items: Arc::from(graph.list(vertex, ITEMS)),
+        total: u64::try_from(graph.total_balance()).unwrap_or(u64::MAX),
+        accounts: graph.balances().count() as u64,
     }
 }

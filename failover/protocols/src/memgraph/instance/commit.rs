@@ -99,8 +99,13 @@ impl Instance {
     /// fed after the decision.
     fn ship(&mut self, cx: &mut Cx<'_, Memgraph>, two_phase: bool) {
         let uuid = self.uuid;
+        let twice = self.config.quirks.concurrent_changes_twice;
         let Some(main) = self.main() else { return };
         let Some(current) = &mut main.commits.current else { return };
+        let encoded = match twice && !main.commits.waiting.is_empty() {
+            true => with_last_change_twice(&current.committed),
+            false => current.committed.clone(),
+        };
         let mut check = Vec::new();
         for (at, replica) in main.replicas.iter_mut().enumerate() {
             let mode = replica.config.mode;
@@ -111,7 +116,7 @@ impl Instance {
             let free = mode != Mode::Async || !replica.rpc.is_busy();
             if replica.state == ReplicaState::Ready && free {
                 replica.state = ReplicaState::Replicating;
-                let (previous, committed) = (current.previous, current.committed.clone());
+                let (previous, committed) = (current.previous, encoded.clone());
                 let call = Call::PrepareCommit { uuid, previous, two_phase, committed };
                 replica.rpc.call(cx, Purpose::Prepare(current.committed.timestamp), call);
                 if mode != Mode::Async {
@@ -295,4 +300,10 @@ impl Instance {
             self.next_commit(cx);
         }
     }
+}
+
+fn with_last_change_twice(committed: &Committed) -> Arc<Committed> {
+    let mut twice = committed.clone();
+    twice.transaction.changes.extend(committed.transaction.changes.last().cloned());
+    Arc::new(twice)
 }

@@ -4,6 +4,7 @@ use super::super::message::ReplicaConfig;
 use super::super::rpc::Rpc;
 use super::super::state::Mode;
 use super::*;
+use alloc::string::String;
 
 /// MAIN pings its replicas so often.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -191,6 +192,8 @@ impl Instance {
         let foreign = epoch != self.storage.epoch() && timestamp != 0;
         if foreign && self.storage.end_of(epoch).is_none_or(|end| end < timestamp) {
             cx.note(|| alloc::format!("memgraph: replica {at} is on another branch and starts anew"));
+            self.resets += 1;
+            cx.observe(Observation::Gauge { name: "replica_resets", value: self.resets });
             return self.recover(cx, at, None);
         }
         if timestamp >= self.storage.timestamp() {
@@ -256,6 +259,17 @@ impl Instance {
             .iter()
             .map(|replica| (replica.config.id, own - replica.known_committed as i64))
             .collect()
+    }
+
+    /// Each replica: name, replication server, mode, state, and how many transactions it lacks.
+    pub(super) fn show_replicas(&self) -> String {
+        let State::Main(main) = &self.state else { return String::new() };
+        let line = |(replica, (_, lag)): (&ReplicaClient, (_, i64))| {
+            let ReplicaConfig { id, address, mode } = &replica.config;
+            let (state, server) = (replica.state, alloc::format!("{}:{}", address.host, address.port));
+            alloc::format!("instance_{} {server} {mode:?} {state:?} {lag}\n", id.0)
+        };
+        main.replicas.iter().zip(self.lags()).map(line).collect()
     }
 
     /// Whether any replica is fed by two phases.

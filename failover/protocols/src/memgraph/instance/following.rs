@@ -10,11 +10,15 @@ impl Instance {
         self.uuid == uuid || self.config.quirks.unfenced_replicas
     }
 
-    pub(super) fn on_heartbeat(&self, uuid: Uuid) -> Return {
+    pub(super) fn on_heartbeat(&mut self, now: LocalTime, uuid: Uuid, timestamp: u64) -> Return {
+        if self.follows(uuid) {
+            self.hear_main(now, timestamp);
+        }
+        let every_epoch = self.config.quirks.epochs_without_changes;
         Return::Heartbeat {
             ok: self.follows(uuid),
             timestamp: self.storage.timestamp(),
-            epoch: self.storage.last_epoch(),
+            epoch: if every_epoch { self.storage.epoch() } else { self.storage.last_epoch() },
             committed: self.storage.committed(),
         }
     }
@@ -31,6 +35,10 @@ impl Instance {
         if !self.follows(uuid) {
             return false;
         }
+        if self.is_main() {
+            return false;
+        }
+        self.hear_main(cx.now(), committed.timestamp);
         let State::Replica { prepared } = &mut self.state else { return false };
         // Whatever was prepared before is not going to be decided any more.
         *prepared = None;
@@ -73,7 +81,7 @@ impl Instance {
             }
             other => {
                 *prepared = other;
-                !commit
+                !commit || self.config.quirks.finalize_unknown_succeeds
             }
         }
     }

@@ -21,6 +21,7 @@ impl Instance {
                 system_timestamp: 0,
                 committed: self.storage.committed(),
                 timestamp: self.storage.timestamp(),
+                epochs: self.storage.epochs(),
             },
             Call::PromoteToMain { uuid, replicas, writing_enabled } => {
                 return self.promote(cx, session, uuid, replicas, writing_enabled);
@@ -31,15 +32,21 @@ impl Instance {
                 return self.register(cx, session, uuid, replica);
             }
             Call::UnregisterReplica { uuid, replica } => Return::Success(self.unregister(cx, uuid, replica)),
-            Call::UpdateConfig { disable_writing } => Return::Success(self.set_writing(cx, !disable_writing)),
+            Call::UpdateConfig { deltas_batch_progress_size, disable_writing } => {
+                self.deltas_batch_progress_size = deltas_batch_progress_size;
+                Return::Success(!self.is_main() || !disable_writing || self.set_writing(cx, false))
+            }
             Call::EnableWriting => Return::Success(self.set_writing(cx, true)),
             Call::ResetData => {
                 self.storage.reset(cx);
                 Return::Success(true)
             }
-            Call::FrequentHeartbeat => Return::Success(true),
+            Call::FrequentHeartbeat => {
+                self.heard_main = self.heard_main.map(|_| cx.now());
+                Return::Success(true)
+            }
             Call::SystemRecovery { uuid } => Return::Success(self.follows(uuid) && !self.is_main()),
-            Call::Heartbeat { uuid, .. } => self.on_heartbeat(uuid),
+            Call::Heartbeat { uuid, timestamp, .. } => self.on_heartbeat(cx.now(), uuid, timestamp),
             Call::PrepareCommit { uuid, previous, two_phase, committed } => {
                 Return::Success(self.on_prepare(cx, uuid, previous, two_phase, committed))
             }
@@ -59,6 +66,7 @@ impl Instance {
             is_replica: !self.is_main(),
             uuid: self.uuid,
             writing_enabled: matches!(&self.state, State::Main(main) if main.writing),
+            deltas_batch_progress_size: self.deltas_batch_progress_size,
             committed: self.storage.committed(),
             replicas: self.lags(),
         }
@@ -152,6 +160,10 @@ impl Instance {
             State::Main(main) if main.promotion.is_some() || main.demotion.is_some() => {
                 cx.send(from, Message::Return(Return::Success(false)));
             }
+            State::Main(main) if main.commits.is_busy() && self.config.quirks.demotion_deadlocks => {
+                self.deadlocked = true;
+                self.announce(cx);
+            }
             State::Main(_) => self.demote_when_free(cx, from, uuid),
         }
     }
@@ -160,7 +172,7 @@ impl Instance {
         if self.is_main() {
             return false;
         }
-        self.uuid = uuid;
+        self.follow(uuid);
         self.save(cx);
         self.announce(cx);
         true

@@ -20,6 +20,7 @@ mod following;
 mod management;
 
 use super::message::{Bolt, Call, Message, ReplicaConfig, Return};
+use super::metrics::{Metrics, Readiness};
 use super::quirks::Quirks;
 use super::state::Uuid;
 use super::storage::{Committed, EpochId, Storage, StorageConfig};
@@ -115,6 +116,15 @@ pub struct Instance {
     uuid: Uuid,
     state: State,
     open: BTreeMap<SessionId, Open>,
+    /// As the coordinators told it.
+    deltas_batch_progress_size: u64,
+    /// As replica: when our MAIN was last heard, and how far it was then; unknown until it has said so.
+    heard_main: Option<LocalTime>,
+    main_timestamp: u64,
+    /// As MAIN: replicas that were found on another branch, and started anew.
+    resets: u64,
+    /// A commit and a demotion wait for each other ([`Quirks::demotion_deadlocks`]).
+    deadlocked: bool,
     announced: (Option<Role>, Option<bool>, Option<u64>),
 }
 
@@ -127,6 +137,11 @@ impl Instance {
             uuid: Uuid::default(),
             state: State::Replica { prepared: None },
             open: BTreeMap::new(),
+            deltas_batch_progress_size: 100_000,
+            heard_main: None,
+            main_timestamp: u64::MAX,
+            resets: 0,
+            deadlocked: false,
             announced: (None, None, None),
         }
     }
@@ -148,7 +163,8 @@ impl Instance {
     }
 
     fn is_writable(&self) -> bool {
-        matches!(&self.state, State::Main(main) if main.writing && main.demotion.is_none())
+        matches!(&self.state, State::Main(main)
+            if main.writing && main.demotion.is_none() && !self.deadlocked)
     }
 
     fn save(&self, cx: &mut Cx<'_, Memgraph>) {
@@ -187,7 +203,7 @@ impl Instance {
             cx.cancel_timer(Timer::Access);
         }
         self.state = State::Replica { prepared: None };
-        self.uuid = uuid;
+        self.follow(uuid);
         self.save(cx);
         self.announce(cx);
     }
@@ -258,11 +274,15 @@ impl Node<Memgraph> for Instance {
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_, Memgraph>, session: SessionId, message: Message) {
+        if self.deadlocked {
+            return;
+        }
         match message {
             Message::Bolt(bolt) => self.on_bolt(cx, session, bolt),
             Message::Call(call) => self.on_call(cx, session, call),
             Message::Return(answer) => self.on_return(cx, session, answer),
-            Message::Answer(_) | Message::Raft(_) => {}
+            Message::Get(path) => self.on_get(cx, session, &path),
+            Message::Answer(_) | Message::Raft(_) | Message::Page { .. } => {}
         }
     }
 
@@ -277,12 +297,16 @@ impl Node<Memgraph> for Instance {
     }
 
     fn on_timer(&mut self, cx: &mut Cx<'_, Memgraph>, timer: Timer) {
+        if self.deadlocked {
+            return;
+        }
         match timer {
             Timer::Heartbeat => self.on_heartbeat_timer(cx),
             Timer::Access => self.on_access_timeout(cx),
             Timer::Rpc(Channel::Replica(id)) => {
                 if let Some(main) = self.main()
                     && let Some(at) = main.replicas.iter().position(|replica| replica.config.id == id)
+                    && main.replicas[at].rpc.is_overdue(cx)
                 {
                     let failed = main.replicas[at].rpc.failed(cx);
                     self.on_replica_failed(cx, at, failed);
@@ -299,6 +323,54 @@ impl Node<Memgraph> for Instance {
 }
 
 impl Instance {
+    /// MAIN must have spoken so lately for a replica to be ready: three of its heartbeats.
+    const HEARD_WITHIN: Duration = Duration::from_secs(3);
+
+    /// Ready: a MAIN that takes writes, or a replica that has all that its MAIN had when it last spoke.
+    fn readiness(&self, now: LocalTime) -> Readiness {
+        let recent = self.heard_main.is_some_and(|heard| now.since(heard) <= Self::HEARD_WITHIN);
+        let (role, lacks) = match &self.state {
+            State::Main(_) if self.is_writable() => ("main", None),
+            State::Main(_) => ("main", Some("takes no writes")),
+            State::Replica { .. } if !recent => ("replica", Some("does not hear its main")),
+            State::Replica { .. } if self.storage.timestamp() < self.main_timestamp => {
+                ("replica", Some("is behind its main"))
+            }
+            State::Replica { .. } => ("replica", None),
+        };
+        Readiness { role, lacks }
+    }
+
+    fn on_get(&self, cx: &mut Cx<'_, Memgraph>, session: SessionId, path: &str) {
+        let lags = self.lags();
+        let behind = lags.iter().filter(|(_, lag)| *lag > 0).count() as u64;
+        let gauges = [
+            ("is_main", u64::from(self.is_main())),
+            ("writable", u64::from(self.is_writable())),
+            ("committed_transactions", self.storage.committed()),
+            ("last_durable_timestamp", self.storage.timestamp()),
+            ("vertex_count", self.storage.graph().vertex_count() as u64),
+            ("edge_count", self.storage.graph().edge_count() as u64),
+            ("replicas", lags.len() as u64),
+            ("replicas_behind", behind),
+            ("replica_resets", self.resets),
+        ];
+        Metrics::default().serve(cx, session, path, &self.readiness(cx.now()), &gauges);
+    }
+
+    /// Follows this MAIN from now on; how far it is, it has not said.
+    fn follow(&mut self, uuid: Uuid) {
+        if self.uuid != uuid {
+            (self.heard_main, self.main_timestamp) = (None, u64::MAX);
+        }
+        self.uuid = uuid;
+    }
+
+    /// Our MAIN said how far it is.
+    fn hear_main(&mut self, now: LocalTime, timestamp: u64) {
+        (self.heard_main, self.main_timestamp) = (Some(now), timestamp);
+    }
+
     fn on_return(&mut self, cx: &mut Cx<'_, Memgraph>, session: SessionId, answer: Return) {
         if let Some(main) = self.main()
             && let Some(at) = main.replica(session)
