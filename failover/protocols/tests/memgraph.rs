@@ -3,12 +3,14 @@
 mod support;
 
 use firedrill_protocols::contract::*;
+use firedrill_protocols::graph::{Change, ITEMS, Transaction, Vertex};
 use firedrill_protocols::memgraph::client::{Client, ClientConfig};
 use firedrill_protocols::memgraph::coordinator::{Choice, Coordinator, CoordinatorConfig};
 use firedrill_protocols::memgraph::instance::{ErrorCode, Instance, InstanceConfig, SyncFailure};
 use firedrill_protocols::memgraph::message::{Call, Message, Return};
 use firedrill_protocols::memgraph::quirks::Quirks;
 use firedrill_protocols::memgraph::state::*;
+use firedrill_protocols::memgraph::storage::{Committed, EpochId};
 use firedrill_protocols::memgraph::*;
 use firedrill_protocols::raft::{self, Member};
 use support::World;
@@ -20,6 +22,7 @@ struct Cluster {
 
 const DATA: [usize; 3] = [3, 4, 5];
 const CLIENT: usize = 6;
+const BROWSER: usize = 7;
 const PATIENCE: Duration = Duration::from_millis(800);
 
 #[derive(Clone)]
@@ -28,6 +31,7 @@ struct Setup {
     settings: Settings,
     instance: InstanceConfig,
     ttl: Duration,
+    locked: bool,
 }
 
 impl Default for Setup {
@@ -37,6 +41,7 @@ impl Default for Setup {
             settings: Settings::default(),
             instance: InstanceConfig::default(),
             ttl: Duration::from_secs(300),
+            locked: false,
         }
     }
 }
@@ -71,6 +76,7 @@ fn initial(setup: &Setup) -> ClusterState {
         coordinators: (0..3).map(coordinator).collect(),
         main_uuid: uuid,
         settings: setup.settings,
+        lock_open: false,
     }
 }
 
@@ -93,6 +99,7 @@ impl Cluster {
                 directory: initial(&setup).instances,
                 coordinators: initial(&setup).coordinators,
                 choice: Choice::Commits,
+                locked: setup.locked,
                 observed_as: (0..3).map(|at| (InstanceId(at as u16 + 1), bolt(DATA[at]))).collect(),
                 quirks: Quirks::default(),
             };
@@ -100,6 +107,7 @@ impl Cluster {
                 (BOLT_PORT, Kind::Bolt),
                 (MANAGEMENT_PORT, Kind::Management),
                 (COORDINATOR_PORT, Kind::Coordinator),
+                (METRICS_PORT, Kind::Metrics),
             ];
             let ports = kinds.map(|(port, kind)| (SocketAddrV4::new(ip(at), port), kind)).to_vec();
             world.add(ports, move || Box::new(Coordinator::new(config.clone())));
@@ -109,6 +117,7 @@ impl Cluster {
                 (BOLT_PORT, Kind::Bolt),
                 (MANAGEMENT_PORT, Kind::Management),
                 (REPLICATION_PORT, Kind::Replication),
+                (METRICS_PORT, Kind::Metrics),
             ];
             let ports = kinds.map(|(port, kind)| (SocketAddrV4::new(ip(node), port), kind)).to_vec();
             let config = setup.instance.clone();
@@ -119,6 +128,7 @@ impl Cluster {
         client.known_as =
             DATA.iter().map(|node| (Address::new(&name(*node), BOLT_PORT), bolt(*node))).collect();
         world.add(vec![], move || Box::new(Client::new(client.clone())));
+        world.add(vec![], || Box::new(Browser::default()));
         let mut cluster = Cluster { world };
         cluster.seconds(10);
         cluster
@@ -141,6 +151,23 @@ impl Cluster {
         self.ask(Op::Command { node: bolt(1), words: words.into() })
     }
 
+    fn text(&mut self, words: &str) -> String {
+        match self.command(words) {
+            Outcome::Text(text) => text,
+            other => panic!("{words}: {other:?}"),
+        }
+    }
+
+    /// A page of a node's metrics server, its status first.
+    fn page(&mut self, node: usize, path: &str) -> String {
+        let op = Op::Command { node: SocketAddrV4::new(ip(node), METRICS_PORT), words: path.into() };
+        let request = self.world.ask(BROWSER, op, PATIENCE);
+        match self.world.answer(request) {
+            Outcome::Text(text) => text,
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+
     fn role(&self, node: usize) -> Role {
         self.world.inspect(node).pop().expect("it is up").role
     }
@@ -157,6 +184,31 @@ impl Cluster {
         };
         self.world.sent.iter().filter(is).count()
     }
+}
+
+/// Gets one page at a time.
+#[derive(Default)]
+struct Browser {
+    open: Option<(SessionId, RequestId, String)>,
+}
+
+impl Node<Memgraph> for Browser {
+    fn start(&mut self, _: &mut Cx<'_, Memgraph>, _: &DiskImage<Memgraph>) {}
+    fn on_request(&mut self, cx: &mut Cx<'_, Memgraph>, request: RequestId, op: Op, _: Duration) {
+        let Op::Command { node, words } = op else { return };
+        self.open = Some((cx.open(node, Kind::Metrics), request, words));
+    }
+    fn on_open(&mut self, cx: &mut Cx<'_, Memgraph>, session: SessionId, _: Opened<Kind>) {
+        let (_, _, path) = self.open.as_ref().expect("only one is dialled");
+        cx.send(session, Message::Get(path.clone()));
+    }
+    fn on_message(&mut self, cx: &mut Cx<'_, Memgraph>, _: SessionId, message: Message) {
+        let Message::Page { status, body } = message else { panic!("{message:?} is no page") };
+        let (_, request, _) = self.open.take().expect("it was asked for");
+        cx.complete(request, Outcome::Text(format!("{status} {body}")), None);
+    }
+    fn on_close(&mut self, _: &mut Cx<'_, Memgraph>, _: SessionId, _: Closed) {}
+    fn on_timer(&mut self, _: &mut Cx<'_, Memgraph>, _: Timer) {}
 }
 
 #[test]
@@ -334,7 +386,7 @@ fn followers_answer_administrative_queries_by_asking_their_leader() {
     for node in 0..3 {
         let outcome = cluster.ask(Op::Command { node: bolt(node), words: "SHOW INSTANCES".into() });
         let Outcome::Text(text) = outcome else { panic!("{outcome:?}") };
-        assert!(text.contains("instance_1 node-3 up main"), "{text}");
+        assert!(text.contains("instance_1 node-3:7687 up main"), "{text}");
     }
 }
 
@@ -355,4 +407,200 @@ fn a_busy_instance_refuses_to_be_demoted_and_is_asked_again() {
     cluster.world.heal(DATA[2]);
     cluster.seconds(8);
     assert_eq!(cluster.role(DATA[0]), Role::Replica);
+}
+
+#[test]
+fn any_coordinator_shows_what_the_leader_knows() {
+    let mut cluster = Cluster::new(Setup::default());
+    cluster.append(1);
+    let instances = cluster.text("SHOW INSTANCES");
+    assert_eq!(instances.lines().filter(|line| line.contains(" up ")).count(), 3, "{instances}");
+    assert_eq!(instances.lines().filter(|line| line.ends_with("leader")).count(), 1, "{instances}");
+    assert!(
+        cluster.text("SHOW ROUTING TABLE").starts_with("WRITE node-3:7687\nREAD node-4:7687 node-5:7687\n")
+    );
+    assert!(cluster.text("SHOW COORDINATOR SETTINGS").contains("instance_down_timeout_sec 5\n"));
+    cluster.text("SET COORDINATOR SETTING 'deltas_batch_progress_size' TO '7'");
+    cluster.seconds(3);
+    let told = |call: &Call| matches!(call, Call::UpdateConfig { deltas_batch_progress_size: 7, .. });
+    assert_eq!(DATA.map(|node| cluster.calls(node, told)), [1, 1, 1], "each is told once");
+    let main = Op::Command { node: bolt(DATA[0]), words: "SHOW REPLICAS".into() };
+    let Outcome::Text(replicas) = cluster.ask(main) else { panic!("MAIN knows its replicas") };
+    assert_eq!(replicas.lines().filter(|line| line.ends_with("Sync Ready 0")).count(), 2, "{replicas}");
+}
+
+#[test]
+fn an_async_replica_that_has_everything_lags_by_nothing() {
+    for modes in [[Mode::Async; 3], [Mode::Sync, Mode::Sync, Mode::Async]] {
+        let mut cluster = Cluster::new(Setup { modes, ..Setup::default() });
+        for value in 1..=5 {
+            assert_eq!(cluster.append(value), Outcome::Done);
+        }
+        cluster.seconds(2);
+        let lag = cluster.text("SHOW REPLICATION LAG");
+        assert_eq!(lag, "instance_1 5 0\ninstance_2 5 0\ninstance_3 5 0\n", "{modes:?}");
+    }
+}
+
+#[test]
+fn instances_are_registered_with_their_addresses_and_never_twice() {
+    let mut cluster = Cluster::new(Setup::default());
+    cluster.text("UNREGISTER INSTANCE instance_3");
+    cluster.seconds(2);
+    assert!(!cluster.text("SHOW INSTANCES").contains("instance_3"));
+    let taken = r#"REGISTER INSTANCE instance_3 AS ASYNC WITH CONFIG {"bolt_server": "a:1", "management_server": "node-4:10000", "replication_server": "node-5:20000"}"#;
+    assert!(matches!(cluster.command(taken), Outcome::Fail(_)), "instance_2 has that management server");
+    let free = taken.replace("node-4", "node-5");
+    cluster.text(&free);
+    cluster.seconds(2);
+    assert!(
+        cluster.text("SHOW ROUTING TABLE").contains("READ node-4:7687 a:1"),
+        "the address that was given"
+    );
+    assert!(matches!(cluster.command(&free), Outcome::Fail(_)), "registered already");
+    cluster.append(1);
+    assert_eq!(cluster.list(DATA[2]), [1], "it is fed");
+}
+
+#[test]
+fn a_removed_coordinator_leaves_the_routing_table_and_can_be_added_again() {
+    let mut cluster = Cluster::new(Setup::default());
+    let leads = |line: &&str| line.starts_with("coordinator_") && line.ends_with("leader");
+    let shown = cluster.text("SHOW INSTANCES");
+    let leader = shown.lines().find(leads).expect("there is one").to_owned();
+    let other = if leader.starts_with("coordinator_3") { 2 } else { 3 };
+    let address = format!("node-{}:7687", other - 1);
+    let ask = |cluster: &mut Cluster, words: String| {
+        // By way of a coordinator that stays.
+        let node = usize::from(other == 2) * 2;
+        let request = cluster.world.ask(CLIENT, Op::Command { node: bolt(node), words }, PATIENCE);
+        cluster.world.answer(request)
+    };
+    assert!(matches!(ask(&mut cluster, format!("REMOVE COORDINATOR {other}")), Outcome::Text(_)));
+    let Outcome::Text(table) = ask(&mut cluster, "SHOW ROUTING TABLE".into()) else { panic!("no table") };
+    assert!(!table.contains(&address), "{table}");
+    assert!(matches!(ask(&mut cluster, format!("ADD COORDINATOR {other}")), Outcome::Text(_)));
+    assert!(matches!(ask(&mut cluster, format!("ADD COORDINATOR {other}")), Outcome::Fail(_)));
+    let Outcome::Text(table) = ask(&mut cluster, "SHOW ROUTING TABLE".into()) else { panic!("no table") };
+    assert!(table.contains(&address), "{table}");
+}
+
+#[test]
+fn readiness_knows_roles() {
+    let mut cluster = Cluster::new(Setup::default());
+    cluster.append(1);
+    assert_eq!(cluster.page(DATA[0], "/ready/main"), "200 main\n");
+    assert_eq!(cluster.page(DATA[1], "/ready"), "200 replica\n");
+    assert_eq!(cluster.page(DATA[1], "/ready/main"), "503 replica\n");
+    assert_eq!(cluster.page(DATA[1], "/nowhere"), "404 no such page\n");
+    assert!(cluster.page(DATA[0], "/metrics").contains("memgraph_committed_transactions 1\n"));
+    let leaders = (0..3).filter(|node| cluster.page(*node, "/ready/leader").starts_with("200")).count();
+    assert_eq!(leaders, 1);
+    // The ports of a MAIN that has just restarted are open, and it takes no writes.
+    cluster.world.crash(DATA[0], false);
+    cluster.world.start(DATA[0]);
+    assert_eq!(cluster.page(DATA[0], "/live"), "200 ");
+    assert_eq!(cluster.page(DATA[0], "/ready"), "503 main: takes no writes\n");
+    cluster.seconds(3);
+    assert_eq!(cluster.page(DATA[0], "/ready"), "200 main\n");
+    // A replica that follows nobody yet is not ready either.
+    cluster.world.crash(DATA[1], false);
+    cluster.append(2);
+    cluster.world.start(DATA[1]);
+    assert_eq!(cluster.page(DATA[1], "/ready"), "503 replica: does not hear its main\n");
+    cluster.seconds(4);
+    assert_eq!(cluster.page(DATA[1], "/ready"), "200 replica\n");
+}
+
+#[test]
+fn until_v2_20_a_failover_was_a_list_under_a_lock() {
+    let mut cluster = Cluster::new(Setup { locked: true, ..Setup::default() });
+    cluster.append(1);
+    cluster.world.crash(DATA[0], false);
+    cluster.seconds(7);
+    assert_eq!(cluster.role(DATA[1]), Role::Primary);
+    assert_eq!(cluster.calls(DATA[1], |call| matches!(call, Call::EnableWriting)), 1);
+    let uuid_first = |message: &Message| match message {
+        Message::Call(Call::SwapMainUuid { .. }) => Some("swap"),
+        Message::Call(Call::PromoteToMain { uuid, writing_enabled: false, .. }) if uuid.number > 1 => {
+            Some("promote")
+        }
+        _ => None,
+    };
+    let order: Vec<_> = cluster.world.sent.iter().filter_map(|(.., message)| uuid_first(message)).collect();
+    assert_eq!(
+        order[..2],
+        ["swap", "promote"],
+        "told before the new MAIN is; again by a ping that began before"
+    );
+    cluster.append(2);
+    assert_eq!(cluster.append(3), Outcome::Done);
+}
+
+/// A replica of `UUID`, driven by hand.
+struct ByHand {
+    instance: Instance,
+    surroundings: Surroundings,
+}
+
+const UUID: Uuid = Uuid { number: 7, random: 7 };
+
+impl ByHand {
+    fn new(quirks: Quirks) -> Self {
+        let surroundings = Surroundings {
+            now: LocalTime(0),
+            wall: WallTime(0),
+            random: stream(1, 1, 1, 1),
+            next_session: 1,
+            next_token: 1,
+            notes: false,
+        };
+        let config = InstanceConfig { quirks, ..InstanceConfig::default() };
+        let mut hand = ByHand { instance: Instance::new(config), surroundings };
+        let mut effects = Vec::new();
+        let disk = DiskImage::new(std::collections::BTreeMap::new());
+        hand.instance.start(&mut Cx::new(&mut hand.surroundings, &mut effects), &disk);
+        hand.call(Call::DemoteMainToReplica { uuid: UUID });
+        hand
+    }
+
+    fn call(&mut self, call: Call) -> Return {
+        let mut effects = Vec::new();
+        let mut cx = Cx::new(&mut self.surroundings, &mut effects);
+        self.instance.on_message(&mut cx, SessionId(1), Message::Call(call));
+        let answer = effects.into_iter().find_map(|effect| match effect {
+            Effect::Send { message: Message::Return(answer), .. } => Some(answer),
+            _ => None,
+        });
+        answer.expect("every call is answered at once")
+    }
+
+    fn prepare(&mut self, timestamp: u64) -> Return {
+        let transaction = Transaction::of(Change::Append {
+            vertex: Vertex(1),
+            property: ITEMS,
+            value: timestamp,
+            bytes: 0,
+        });
+        let committed = std::sync::Arc::new(Committed { timestamp, epoch: EpochId(3), transaction });
+        self.call(Call::PrepareCommit { uuid: UUID, previous: timestamp - 1, two_phase: true, committed })
+    }
+
+    fn finalize(&mut self, timestamp: u64) -> Return {
+        self.call(Call::FinalizeCommit { uuid: UUID, timestamp, commit: true })
+    }
+}
+
+#[test]
+fn a_late_prepare_drops_the_fresh_one_and_the_decision_on_it_must_not_succeed() {
+    for finalize_unknown_succeeds in [false, true] {
+        let mut replica = ByHand::new(Quirks { finalize_unknown_succeeds, ..Quirks::default() });
+        assert_eq!((replica.prepare(1), replica.finalize(1)), (Return::Success(true), Return::Success(true)));
+        replica.prepare(2);
+        // From a connection that MAIN gave up long ago.
+        replica.prepare(1);
+        let answer = replica.finalize(2);
+        assert_eq!(answer, Return::Success(finalize_unknown_succeeds), "PR 4884");
+        assert_eq!(replica.instance.storage().timestamp(), 1, "it does not have what MAIN has acknowledged");
+    }
 }

@@ -15,6 +15,7 @@ mod report;
 mod run;
 mod select;
 mod validate;
+mod year;
 
 pub use exit::{Exit, Failure};
 
@@ -69,6 +70,8 @@ enum Command {
     Calibrate(calibrate::Args),
     /// Measure every promised number, beside its bar.
     Bench(bench::Args),
+    /// Estimate a year's availability from the outages that scenarios show.
+    Year(year::Args),
     /// Be a node: a data node or a sentinel on real sockets.
     Node(node::Args),
     /// Print completions for a shell.
@@ -99,6 +102,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Museum(args) => museum::main(&cli, args),
         Command::Calibrate(args) => calibrate::main(&cli, args),
         Command::Bench(args) => bench::main(&cli, args),
+        Command::Year(args) => year::main(&cli, args),
         Command::Node(args) => node::main(args),
         Command::Completions(args) => completions::main(args),
     };

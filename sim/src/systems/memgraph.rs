@@ -39,6 +39,8 @@ pub struct Config {
     pub spare_coordinators: u16,
     /// How a failover chooses the new MAIN.
     pub choice: Choice,
+    /// The design of v2.16 to v2.20: a failover is a list of calls and Raft entries under a lock.
+    pub locked_failover: bool,
     /// One region for each coordinator and instance with the same number, instead of one for all.
     pub regions: bool,
     /// The cluster's settings.
@@ -84,14 +86,14 @@ pub enum Choice {
     FirstAlive,
 }
 
-/// A network policy: who dials a name of that zone gets nowhere. The names concerned resolve for the one zone to a
+/// A network policy: who dials a name there gets nowhere. The names concerned resolve for the one zone to a
 /// firewall; processes that dial addresses (the operator) are not concerned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// Zone of those who dial: `clients`, `outside`, `zone-1`, ...
     pub from: String,
-    /// Zone of those who are dialled: `zone-1` has the first coordinator and the first instance.
+    /// Who is dialled: a node, or all of a zone (`zone-1` has the first coordinator and the first instance).
     pub to: String,
     /// What they get.
     pub how: Denial,
@@ -369,6 +371,7 @@ impl Default for Config {
             unregistered: 0,
             spare_coordinators: 0,
             choice: Choice::Commits,
+            locked_failover: false,
             regions: false,
             settings: ClusterSettings::default(),
             raft: RaftSettings::default(),
@@ -571,7 +574,8 @@ impl Config {
             build.names().everywhere(&internal(&name), ip);
             build.names().everywhere(&external(&name), ip);
             build.names().in_zone(OUTSIDE, &internal(&name), hidden);
-            for policy in self.policies.iter().filter(|policy| policy.to == zone_name(at)) {
+            for policy in self.policies.iter().filter(|policy| [&zone_name(at), &name].contains(&&policy.to))
+            {
                 let denied = match policy.how {
                     Denial::Reject => firewall.unwrap_or(Resolution::BlackHole),
                     Denial::BlackHole => Resolution::BlackHole,
@@ -612,6 +616,7 @@ impl Config {
             initial: self.initial_state(),
             directory: self.directory(),
             coordinators: self.coordinator_instances(self.coordinators),
+            locked: self.locked_failover,
             choice: match self.choice {
                 Choice::Commits => coordinator::Choice::Commits,
                 Choice::Timestamps => coordinator::Choice::Timestamps,
@@ -649,6 +654,7 @@ impl Config {
             coordinators: self.coordinator_instances(self.founders()),
             main_uuid: uuid,
             settings: self.settings.settings(),
+            lock_open: false,
         }
     }
 

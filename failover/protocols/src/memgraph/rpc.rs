@@ -1,10 +1,11 @@
 //! An RPC client as Memgraph has it: one connection, one request at a time, a lock around it; any failure closes the
 //! connection.
 
-use super::message::{Call, Message};
+use super::message::{Call, Forwarded, Message};
 use super::{Channel, Kind, Memgraph, Timer};
 use crate::contract::{Cx, Duration, Endpoint, LocalTime, SessionId};
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 /// A connection that does not open within this time has failed. A dead process refuses at once; a black hole does not.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -16,6 +17,7 @@ pub(super) fn timeout(call: &Call) -> Duration {
         Call::PrepareCommit { .. } | Call::SystemRecovery { .. } => 30,
         Call::Recover { snapshot: Some(_), .. } => 60,
         Call::Recover { snapshot: None, .. } => 30,
+        Call::Forward(Forwarded::Admin(words)) => patience_for(words),
         Call::GetDatabaseHistories
         | Call::PromoteToMain { .. }
         | Call::DemoteMainToReplica { .. }
@@ -29,6 +31,17 @@ pub(super) fn timeout(call: &Call) -> Duration {
         | Call::Heartbeat { .. }
         | Call::FinalizeCommit { .. } => 10,
     })
+}
+
+/// Time that a leader has for a query that a follower hands on: some of them wait for instances in turn.
+fn patience_for(words: &str) -> u64 {
+    let upper = words.to_ascii_uppercase();
+    match upper.split_whitespace().collect::<Vec<_>>().as_slice() {
+        ["SET", "INSTANCE", ..] | ["FORCE", ..] => 60,
+        ["REGISTER", ..] => 30,
+        ["DEMOTE" | "UNREGISTER", ..] => 20,
+        _ => 10,
+    }
 }
 
 /// An RPC client. `T` says what a request was for.

@@ -136,6 +136,8 @@ pub struct ClusterState {
     pub main_uuid: Uuid,
     /// The settings.
     pub settings: Settings,
+    /// A failover of the design up to v2.20 is under way, or has stopped half way.
+    pub lock_open: bool,
 }
 
 /// One Raft entry: what it has replaces what was, whole.
@@ -149,6 +151,8 @@ pub struct Delta {
     pub main_uuid: Option<Uuid>,
     /// The settings.
     pub settings: Option<Settings>,
+    /// OPEN_LOCK and CLOSE_LOCK of the design up to v2.20.
+    pub lock_open: Option<bool>,
 }
 
 impl Delta {
@@ -175,6 +179,9 @@ impl ClusterState {
         }
         if let Some(settings) = delta.settings {
             self.settings = settings;
+        }
+        if let Some(open) = delta.lock_open {
+            self.lock_open = open;
         }
     }
 

@@ -136,6 +136,12 @@ impl Storage {
         self.committed
     }
 
+    /// Number of committed transactions up to a timestamp, which the log must reach back to.
+    pub fn committed_until(&self, timestamp: u64) -> u64 {
+        let until = self.log.partition_point(|committed| committed.timestamp <= timestamp);
+        self.committed - (self.log.len() - until) as u64
+    }
+
     /// The current epoch.
     pub fn epoch(&self) -> EpochId {
         self.epoch

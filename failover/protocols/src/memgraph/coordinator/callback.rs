@@ -151,6 +151,9 @@ impl Coordinator {
     /// A call of the callback ended. A promotion that failed means another failover; any other failure ends the
     /// callback: the next ping begins anew.
     pub(super) fn step_done(&mut self, cx: &mut Cx<'_, Memgraph>, success: bool) {
+        if matches!(&self.work, Some(Work { doing: Doing::Acts { .. }, .. })) {
+            return self.act_done(cx, success);
+        }
         let Some(Work { owner, doing: Doing::Steps(steps) }) = &mut self.work else { return };
         let owner = *owner;
         let Some(step) = steps.pop_front() else { return };
@@ -182,7 +185,7 @@ impl Coordinator {
 }
 
 impl ReplicaConfig {
-    fn of(instance: &DataInstance) -> Self {
+    pub(super) fn of(instance: &DataInstance) -> Self {
         ReplicaConfig { id: instance.id, address: instance.replication.clone(), mode: instance.mode }
     }
 }

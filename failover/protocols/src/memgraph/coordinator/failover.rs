@@ -45,6 +45,10 @@ impl Coordinator {
         let asked = cx.now().since(self.failover_began);
         self.metrics.add("get_histories_microseconds", asked.as_micros() as u64);
         match choose(self.config.choice, &candidates) {
+            Some(winner) if self.config.locked => {
+                let alive: Vec<InstanceId> = candidates.iter().map(|candidate| candidate.id).collect();
+                self.begin_locked(cx, winner, &alive);
+            }
             Some(winner) => self.record_failover(cx, winner),
             None => {
                 self.metrics.add("no_alive_instance_failed_failovers", 1);
@@ -119,18 +123,23 @@ impl Coordinator {
 
     /// The entry is committed; or it may be later, and counts as failed.
     pub(super) fn failover_recorded(&mut self, cx: &mut Cx<'_, Memgraph>, winner: InstanceId, done: bool) {
-        if !done {
-            self.metrics.add("raft_failed_failovers", 1);
-        }
         if done {
-            let took = cx.now().since(self.failover_began);
-            self.metrics.add("successful_failovers", 1);
-            self.metrics.add("data_failover_microseconds", took.as_micros() as u64);
             cx.mark(Mark::Elected, self.observed(winner));
-            self.swaps = self.cluster.instances.iter().map(|instance| instance.id).collect();
-            self.suspected = false;
+            self.failover_settled(cx);
+        } else {
+            self.metrics.add("raft_failed_failovers", 1);
+            self.failover_ended(cx, false);
         }
-        self.failover_ended(cx, done);
+    }
+
+    /// Raft says who is MAIN.
+    pub(super) fn failover_settled(&mut self, cx: &mut Cx<'_, Memgraph>) {
+        let took = cx.now().since(self.failover_began);
+        self.metrics.add("successful_failovers", 1);
+        self.metrics.add("data_failover_microseconds", took.as_micros() as u64);
+        self.swaps = self.cluster.instances.iter().map(|instance| instance.id).collect();
+        self.suspected = false;
+        self.failover_ended(cx, true);
     }
 
     fn failover_ended(&mut self, cx: &mut Cx<'_, Memgraph>, done: bool) {

@@ -13,6 +13,7 @@
 mod admin;
 mod callback;
 mod failover;
+mod locked;
 
 use super::message::{Call, Forwarded, InstanceState, Message, Return};
 use super::metrics::{Metrics, Readiness};
@@ -27,6 +28,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use failover::Candidate;
+use locked::Act;
 
 /// A callback waits so long for the lock, then skips its turn.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
@@ -84,6 +86,8 @@ pub struct CoordinatorConfig {
     pub coordinators: Vec<CoordinatorInstance>,
     /// How a new MAIN is chosen.
     pub choice: Choice,
+    /// The design of v2.16 to v2.20: see [`locked`].
+    pub locked: bool,
     /// What observers call the data instances.
     pub observed_as: BTreeMap<InstanceId, SocketAddrV4>,
     /// Historical bugs.
@@ -164,6 +168,8 @@ enum Doing {
     Asking { next: usize, candidates: Vec<Candidate> },
     /// The new MAIN is being written into Raft.
     Committing { winner: InstanceId, ticket: u64 },
+    /// Calls and entries of the old design, one after the other; the entry that is awaited.
+    Acts { acts: VecDeque<Act>, winner: InstanceId, ticket: Option<u64> },
 }
 
 /// A coordinator.
@@ -301,7 +307,12 @@ impl Coordinator {
             && *awaited == ticket
         {
             let winner = *winner;
-            self.failover_recorded(cx, winner, committed);
+            return self.failover_recorded(cx, winner, committed);
+        }
+        if let Some(Work { doing: Doing::Acts { ticket: Some(awaited), .. }, .. }) = &self.work
+            && *awaited == ticket
+        {
+            self.act_done(cx, committed);
         }
     }
 
@@ -335,6 +346,7 @@ impl Coordinator {
         self.stop_pings(cx);
         self.make_connectors(cx);
         match self.cluster.main_count() {
+            _ if self.cluster.lock_open => self.try_failover(cx, Owner::Reconcile),
             0 if self.cluster.instances.is_empty() || self.config.quirks.reconcile_without_main => {
                 self.ready(cx);
             }

@@ -144,7 +144,9 @@ impl Instance {
         timestamp: u64,
         confirmed: bool,
     ) {
-        let known = self.storage.committed() + 1;
+        // An ASYNC replica answers when MAIN has committed already, a SYNC one before.
+        let pending = u64::from(timestamp > self.storage.timestamp());
+        let known = self.storage.committed_until(timestamp) + pending;
         let Some(main) = self.main() else { return };
         let replica = &mut main.replicas[at];
         if confirmed && replica.config.mode != Mode::StrictSync {

@@ -234,6 +234,7 @@ impl Main {
 
 impl Node<Memgraph> for Instance {
     fn start(&mut self, cx: &mut Cx<'_, Memgraph>, disk: &DiskImage<Memgraph>) {
+        cx.observe(Observation::Gauge { name: "replica_resets", value: 0 });
         let (storage, identity) = Storage::recover(self.config.storage, disk);
         self.storage = storage;
         match identity {
