@@ -17,13 +17,22 @@ fn main() -> ExitCode {
             return ExitCode::from(65);
         }
     };
+    if let Some(transactions) = &history.transactions {
+        let report = transactions.check(&linear::Options::default());
+        print!("{}", report.to_human());
+        return exit(report.verdict);
+    }
     let report = linear::check_imported(&history, &linear::Options::default());
     match arguments.get(1).map(String::as_str) {
         Some("json") => println!("{}", report.to_json()),
         Some("html") => print!("{}", report.to_html(file)),
         _ => print!("{}", report.to_human()),
     }
-    match report.verdict {
+    exit(report.verdict)
+}
+
+fn exit(verdict: linear::Overall) -> ExitCode {
+    match verdict {
         linear::Overall::Holds => ExitCode::SUCCESS,
         linear::Overall::Violated => ExitCode::from(1),
         linear::Overall::Unknown => ExitCode::from(6),

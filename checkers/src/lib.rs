@@ -12,3 +12,4 @@ pub mod meter;
 pub mod record;
 pub mod slo;
 pub mod stats;
+pub mod transactions;

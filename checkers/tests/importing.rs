@@ -170,7 +170,7 @@ fn misspelled_words_get_a_suggestion() {
     let text = "{\"process\": 0, \"type\": \"invoke\", \"f\": \"wirte\", \"value\": 1}";
     assert_eq!(
         error(text),
-        "h:1:39: operation `wirte` is unknown; allowed: read, write, cas, append, get, put, acquire, release; did you mean `write`?"
+        "h:1:39: operation `wirte` is unknown; allowed: read, write, cas, append, get, put, acquire, release, txn, transfer; did you mean `write`?"
     );
     let text = "{\"process\": 0, \"type\": \"invoke\", \"f\": \"write\", \"valeu\": 1}";
     assert!(error(text).ends_with("did you mean `value`?"), "{}", error(text));

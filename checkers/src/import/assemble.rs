@@ -169,6 +169,9 @@ impl Assembler {
             // A lock is a register that holds nothing or "held".
             Function::Acquire => (Some(Kind::Cas), NIL, self.values.integer(0)),
             Function::Release => (Some(Kind::Cas), self.values.integer(0), NIL),
+            Function::Txn | Function::Transfer => {
+                return Err(Problem::new(event.offset, "transactions among operations on single keys"));
+            }
             Function::Cas => {
                 let Some((from, to)) = as_pair(value) else {
                     return Err(Problem::new(event.value_at, "a cas needs a pair: expected and new value"));
@@ -190,6 +193,7 @@ impl Assembler {
             Function::Cas | Function::Acquire | Function::Release => {
                 self.builder.complete(operation, Kind::Cas, a, b);
             }
+            Function::Txn | Function::Transfer => {}
             Function::Read | Function::Get => {
                 let (_, value) = self.split(event, open.independent)?;
                 if self.model == Some(Model::Append) {
@@ -274,6 +278,7 @@ impl Assembler {
             (Some(Model::Append), _) => &["read", "append"],
             (Some(Model::Kv), _) => &["get", "put", "append"],
             (Some(Model::Mutex), _) => &["acquire", "release"],
+            (Some(Model::Transactions | Model::Bank), _) => &["txn", "transfer", "read"],
         };
         let function = format!("{:?}", event.function).to_lowercase();
         Err(Problem::unknown_word(event.offset, "for this model the operation", function.as_bytes(), allowed))
@@ -347,7 +352,7 @@ fn small(text: &[u8]) -> Option<u64> {
 
 /// The token of a value. The empty string is nothing: it is what strings start as.
 #[inline]
-fn token(values: &mut Interner, raw: Raw<'_>) -> Token {
+pub(super) fn token(values: &mut Interner, raw: Raw<'_>) -> Token {
     match raw {
         Raw::Nil => NIL,
         Raw::Int(value) if value >= 0 => values.integer(value as u64),

@@ -35,6 +35,10 @@ pub(super) enum Function {
     Acquire,
     /// Give it back.
     Release,
+    /// Several steps at once.
+    Txn,
+    /// Move an amount between accounts.
+    Transfer,
 }
 
 /// One line of a history.
@@ -84,7 +88,8 @@ impl Event<'_> {
 }
 
 const TYPES: [&str; 4] = ["invoke", "ok", "fail", "info"];
-const FUNCTIONS: [&str; 8] = ["read", "write", "cas", "append", "get", "put", "acquire", "release"];
+const FUNCTIONS: [&str; 10] =
+    ["read", "write", "cas", "append", "get", "put", "acquire", "release", "txn", "transfer"];
 
 /// Which fields an event had; the rest of it goes straight into the event.
 #[derive(Default)]
@@ -159,6 +164,13 @@ impl<'a> Event<'a> {
             return Err(Problem::new(self.offset, "an event without `type`"));
         }
         let Some((function, at)) = seen.function else {
+            // Elle's own examples leave out that a vector of steps is a transaction.
+            if let Raw::Vector([b'[', inside @ .., _]) = self.value
+                && inside.trim_ascii_start().starts_with(b"[")
+            {
+                self.function = Function::Txn;
+                return Ok(true);
+            }
             return Err(Problem::new(self.offset, "an event without `f`"));
         };
         self.function = match function {
@@ -170,6 +182,8 @@ impl<'a> Event<'a> {
             b"put" => Function::Put,
             b"acquire" => Function::Acquire,
             b"release" => Function::Release,
+            b"txn" => Function::Txn,
+            b"transfer" => Function::Transfer,
             other => return Err(Problem::unknown_word(at, "operation", other, &FUNCTIONS)),
         };
         Ok(true)

@@ -28,6 +28,12 @@
 //! independent keys. A failed compare-and-set did not happen and says nothing else, as Knossos takes it: whoever refused
 //! it may have been behind ([`Options::refusals_tell`] reads more into it).
 //!
+//! # Transactions
+//! `f` is `txn` and the value a vector of steps: `[["append", "x", 1], ["r", "y", null]]` (lists) or
+//! `[["w", "x", 1], ["r", "y", null]]` (registers), with what was read in its place at the completion; Elle's histories
+//! in EDN or JSON. A bank has `transfer` (`{"from": 0, "to": 1, "amount": 5}`) and `read`, which returns a map of all
+//! accounts. They are judged by [`crate::transactions`].
+//!
 //! # Porcupine
 //! Its Jepsen logs (`INFO  jepsen.util - 3 :invoke :cas [1 2]`) and its key-value logs (EDN maps with `:key`).
 
@@ -35,6 +41,7 @@ mod assemble;
 mod error;
 mod events;
 mod scan;
+mod transactions;
 
 pub use error::{ImportError, nearest};
 
@@ -60,11 +67,15 @@ pub enum Model {
     Kv,
     /// A lock: acquire, release.
     Mutex,
+    /// Lists or registers, several in one transaction.
+    Transactions,
+    /// Accounts: transfer, and read of all.
+    Bank,
 }
 
 impl Model {
     /// The names of the models.
-    pub const NAMES: [&'static str; 4] = ["register", "append", "kv", "mutex"];
+    pub const NAMES: [&'static str; 6] = ["register", "append", "kv", "mutex", "txn", "bank"];
 
     /// The model of this name.
     pub fn from_name(name: &str) -> Option<Model> {
@@ -73,6 +84,8 @@ impl Model {
             "append" => Some(Model::Append),
             "kv" => Some(Model::Kv),
             "mutex" => Some(Model::Mutex),
+            "txn" => Some(Model::Transactions),
+            "bank" => Some(Model::Bank),
             _ => None,
         }
     }
@@ -105,6 +118,8 @@ pub struct Options {
 pub struct ImportedHistory {
     /// The operations.
     pub columns: Columns,
+    /// Instead of these, if it is one of transactions.
+    pub transactions: Option<Transactional>,
     /// How it was written.
     pub format: Format,
     /// What its keys hold, if the operations tell.
@@ -118,6 +133,25 @@ pub struct ImportedHistory {
     /// Lines or events of others than clients.
     pub events_ignored: u64,
     text: Text,
+}
+
+/// A history of transactions.
+#[derive(Debug)]
+pub enum Transactional {
+    /// On lists or registers.
+    Objects(crate::transactions::History),
+    /// On accounts.
+    Bank(crate::transactions::bank::Bank),
+}
+
+impl Transactional {
+    /// Judges it.
+    pub fn check(&self, options: &crate::linear::Options) -> crate::transactions::Report {
+        match self {
+            Transactional::Objects(history) => crate::transactions::check(history, options),
+            Transactional::Bank(bank) => crate::transactions::bank::check(bank, options),
+        }
+    }
 }
 
 /// The text stays at hand: evidence is looked up in it.
@@ -206,6 +240,9 @@ fn read(name: &str, text: Text, options: &Options) -> Result<ImportedHistory, Im
     let bytes = text.bytes();
     let format = recognise(bytes).map_err(|p| p.locate(name, bytes))?;
     let model = options.model.or_else(|| guess(bytes, format));
+    if let Some(model @ (Model::Transactions | Model::Bank)) = model {
+        return read_transactions(name, text, format, model);
+    }
     let refusals_tell = options.refusals_tell.unwrap_or(format != Format::Edn);
     let mut assembler = Assembler::new(bytes.len(), model, refusals_tell);
     let mut ignored = 0;
@@ -219,11 +256,54 @@ fn read(name: &str, text: Text, options: &Options) -> Result<ImportedHistory, Im
     let (columns, model) = assembler.finish();
     Ok(ImportedHistory {
         columns,
+        transactions: None,
         format,
         model,
         operations,
         infos_ignored,
         refusals_ignored,
+        events_ignored: ignored,
+        text,
+    })
+}
+
+/// The same for transactions.
+fn read_transactions(
+    name: &str,
+    text: Text,
+    format: Format,
+    model: Model,
+) -> Result<ImportedHistory, ImportError> {
+    let bytes = text.bytes();
+    let mut ignored = 0;
+    let (result, operations, infos_ignored, transactions) = match model {
+        Model::Bank => {
+            let mut accounts = transactions::Accounts::default();
+            let result = each(bytes, format, &mut ignored, |event| accounts.event(event, bytes));
+            let infos = accounts.infos_ignored;
+            let bank = accounts.finish();
+            (result, bank.operations.len(), infos, Transactional::Bank(bank))
+        }
+        _ => {
+            let mut assembler = transactions::Transactions::default();
+            let result = each(bytes, format, &mut ignored, |event| assembler.event(event, bytes));
+            let infos = assembler.infos_ignored;
+            let history = assembler.finish();
+            (result, history.transactions.len(), infos, Transactional::Objects(history))
+        }
+    };
+    result.map_err(|p| p.locate(name, bytes))?;
+    if operations == 0 {
+        return Err(empty(name));
+    }
+    Ok(ImportedHistory {
+        columns: Columns::default(),
+        transactions: Some(transactions),
+        format,
+        model: Some(model),
+        operations: operations as u64,
+        infos_ignored,
+        refusals_ignored: 0,
         events_ignored: ignored,
         text,
     })
@@ -283,6 +363,9 @@ fn guess(text: &[u8], format: Format) -> Option<Model> {
             Function::Get | Function::Put => model = Some(Model::Kv),
             Function::Write | Function::Cas => model = Some(Model::Register),
             Function::Acquire | Function::Release => model = Some(Model::Mutex),
+            Function::Txn => model = Some(Model::Transactions),
+            Function::Transfer => model = Some(Model::Bank),
+            Function::Read if matches!(event.value, Raw::Word([b'{', ..])) => model = Some(Model::Bank),
             Function::Read => reads = true,
             Function::Append => appends = true,
         }

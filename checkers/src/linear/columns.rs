@@ -378,6 +378,16 @@ impl Interner {
         }
     }
 
+    /// What a token stands for, for people.
+    pub fn spell(&self, token: Token) -> String {
+        match token.checked_sub(INTERNED).and_then(|i| self.entries.get(i as usize)) {
+            Some((_, Interned::Integer(value))) => value.to_string(),
+            Some((_, Interned::Text { .. })) => String::from_utf8_lossy(self.bytes_of(token)).into_owned(),
+            None if token == NIL => "nil".into(),
+            None => (token - 1).to_string(),
+        }
+    }
+
     /// Computes the content of every string now, for checkers that put strings together.
     pub fn know_contents(&mut self) {
         self.contents = (0..self.entries.len() as u32).map(|i| self.compute(INTERNED + i)).collect();

@@ -146,8 +146,14 @@ pub fn explains<M: Model>(model: &M, calls: &[Call<M::Operation>], order: &[usiz
 
 fn check_part<M: Model>(model: &M, calls: &[Call<M::Operation>], part: &[usize], budget: u64) -> Judgement {
     let problem = problem(model, calls, part);
-    let mut machine =
-        Stepper { model, calls, states: Vec::new(), numbers: BTreeMap::new(), after: BTreeMap::new() };
+    let mut machine = Stepper {
+        model,
+        calls,
+        states: Vec::new(),
+        numbers: BTreeMap::new(),
+        after: BTreeMap::new(),
+        full: false,
+    };
     machine.number(model.initial());
     let mut steps = 0;
     let mut each = 1 << 10;
@@ -161,6 +167,10 @@ fn check_part<M: Model>(model: &M, calls: &[Call<M::Operation>], part: &[usize],
                 let order = depth::order(&problem, &mut machine, budget);
                 let order = order.map(|order| order.into_iter().map(|i| i as usize).collect());
                 return Judgement { verdict: Overall::Holds, order, stuck: None, steps };
+            }
+            // States were left out for want of room, so nothing is proved, and more steps would change nothing.
+            Found::Nothing { stuck } if machine.full => {
+                return Judgement { verdict: Overall::Unknown, order: None, stuck: Some(stuck), steps };
             }
             Found::Nothing { stuck } => {
                 return Judgement { verdict: Overall::Violated, order: None, stuck: Some(stuck), steps };
@@ -226,7 +236,12 @@ struct Stepper<'a, M: Model> {
     states: Vec<M::State>,
     numbers: BTreeMap<M::State, u32>,
     after: BTreeMap<(u32, u32), Option<u32>>,
+    /// Whether a state was left out for want of room.
+    full: bool,
 }
+
+/// States that are kept, and steps that are remembered, at most: some hundred megabytes for states of a hundred bytes.
+const STATES_MAX: usize = 1 << 20;
 
 impl<M: Model> Stepper<'_, M> {
     fn number(&mut self, state: M::State) -> u32 {
@@ -250,7 +265,14 @@ impl<M: Model> Machine for Stepper<'_, M> {
         }
         let operation = &self.calls[step.a as usize].operation;
         let after = self.model.step(&self.states[state as usize], operation);
-        let after = after.map(|state| self.number(state));
+        let after = after.and_then(|state| {
+            let room = self.states.len() < STATES_MAX || self.numbers.contains_key(&state);
+            self.full |= !room;
+            room.then(|| self.number(state))
+        });
+        if self.after.len() >= 4 * STATES_MAX {
+            self.after.clear();
+        }
         self.after.insert((state, step.a), after);
         after
     }

@@ -62,7 +62,7 @@ pub fn html(report: &Report, title: &str, spans: &[Span]) -> String {
     out
 }
 
-const STYLE: &str = "<style>\n:root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem \
+pub(crate) const STYLE: &str = "<style>\n:root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem \
 auto;padding:0 1rem}.scroll{overflow-x:auto}.violated{color:#c0392b;font-weight:600}.holds{color:#1e8449;font-weight:600}\
 .unknown{color:#b9770e;font-weight:600}code{font-size:13px}\n</style>\n";
 
@@ -211,6 +211,6 @@ impl Axis {
 }
 
 /// For text in HTML and SVG.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -42,6 +42,10 @@ enum Kind {
     Kv,
     /// A lock: acquire, release.
     Mutex,
+    /// Transactions on lists or registers.
+    Txn,
+    /// Accounts: transfer, and read of all.
+    Bank,
 }
 
 /// Meanings of a compare-and-set that failed without a reason.
@@ -70,21 +74,43 @@ pub(super) fn main(args: &Args) -> Result<Exit, Failure> {
         Kind::Append => Model::Append,
         Kind::Kv => Model::Kv,
         Kind::Mutex => Model::Mutex,
+        Kind::Txn => Model::Transactions,
+        Kind::Bank => Model::Bank,
     });
     let refusals_tell = args.failed_cas.map(|meaning| meaning == FailedCas::Mismatch);
     let options = import::Options { model, refusals_tell };
     let mut history = import::open(&args.history, &options).map_err(unreadable)?;
-    if let Some(key) = &args.key {
-        choose(&mut history, key)?;
-    }
     let threads = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let options = linear::Options { budget_steps: args.budget, threads };
-    let report = linear::check_imported(&history, &options);
-    match args.format {
-        Format::Human => print!("{}", report.to_human()),
-        Format::Json => println!("{}", report.to_json()),
-        Format::Html => print!("{}", report.to_html(&args.history.display().to_string())),
-    }
+    let title = args.history.display().to_string();
+    let verdict = match (history.transactions.take(), &args.key) {
+        (Some(_), Some(_)) => {
+            return Err(Failure::BadInput(
+                "--key: transactions are judged over all keys together".to_owned(),
+            ));
+        }
+        (Some(transactions), None) => {
+            let report = transactions.check(&options);
+            match args.format {
+                Format::Human => print!("{}", report.to_human()),
+                Format::Json => println!("{}", report.to_json()),
+                Format::Html => print!("{}", report.to_html(&title)),
+            }
+            report.verdict
+        }
+        (None, key) => {
+            if let Some(key) = key {
+                choose(&mut history, key)?;
+            }
+            let report = linear::check_imported(&history, &options);
+            match args.format {
+                Format::Human => print!("{}", report.to_human()),
+                Format::Json => println!("{}", report.to_json()),
+                Format::Html => print!("{}", report.to_html(&title)),
+            }
+            report.verdict
+        }
+    };
     if history.infos_ignored > 0 {
         eprintln!("{} unknown outcomes without invocation were ignored", history.infos_ignored);
     }
@@ -95,7 +121,7 @@ pub(super) fn main(args: &Args) -> Result<Exit, Failure> {
             history.refusals_ignored
         );
     }
-    Ok(match report.verdict {
+    Ok(match verdict {
         Overall::Holds => Exit::Holds,
         Overall::Violated => Exit::Verdict(1),
         Overall::Unknown => Exit::Verdict(6),
