@@ -3,6 +3,8 @@
 use firedrill::backends::turmoil;
 use firedrill::run::{Detail, measure};
 use firedrill::scenario::{Loaded, load_text};
+use std::collections::BTreeMap;
+use std::process::Command;
 
 fn scenario(json: &str) -> Loaded {
     load_text(json, "test.json").unwrap_or_else(|error| panic!("{error}"))
@@ -46,4 +48,28 @@ fn a_seed_is_one_run_on_every_thread_and_another_seed_is_another() {
         assert_eq!(same, lone);
         assert_ne!(other, lone);
     }
+}
+
+/// Trace digests of one seed of every Sentinel scenario, made by another process on so many threads.
+fn digests(threads: &str) -> BTreeMap<String, String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_firedrill"))
+        .args(["run", "sentinel", "--backend", "turmoil", "--seeds", "1", "--jobs", threads])
+        .args(["--format", "jsonl", "--scenarios", concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios")])
+        .output()
+        .expect("the program is built");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    lines
+        .filter_map(|line| {
+            Some((line["scenario"].as_str()?.to_owned(), line["trace_hash"].as_str()?.to_owned()))
+        })
+        .collect()
+}
+
+#[test]
+fn every_sentinel_scenario_is_one_run_in_every_process_and_on_every_thread() {
+    let alone = std::thread::spawn(|| digests("1"));
+    let crowded = digests("3");
+    assert!(crowded.len() >= 20, "{crowded:?}");
+    assert_eq!(alone.join().expect("it ends"), crowded);
 }

@@ -1,7 +1,9 @@
 //! A node as a process: its configuration, its files, its log, its end.
 
 use crate::disk::{Disk, Folder};
-use crate::driver::{Clock, Driver, Gate, Limits, Reports, Resolved, Setup, TokioNet};
+use crate::driver::{
+    Clock, Driver, Gate, Handle, Limits, Reports, Resolved, Resolver, Setup, TokioNet, Wire,
+};
 use crate::resp::RespWire;
 use firedrill_protocols::contract::*;
 use firedrill_protocols::redis::settings::{Persistence, Settings as DataSettings};
@@ -71,7 +73,34 @@ pub enum Keep {
     LogAlways,
 }
 
+/// All that a process needs to be a node of any system.
+pub struct Post<S: System> {
+    /// The node.
+    pub node: Box<dyn Node<S>>,
+    /// Its codecs.
+    pub wire: Rc<dyn Wire<S>>,
+    /// Its ports; the first is the one others know it by.
+    pub ports: Vec<(SocketAddrV4, S::Kind)>,
+    /// The address it dials from, where its host has several.
+    pub source: Option<Ipv4Addr>,
+    /// Folder of its files.
+    pub data: PathBuf,
+    /// What host names mean.
+    pub resolver: Resolver,
+}
+
 impl Config {
+    fn post(&self) -> Post<SentinelSystem> {
+        Post {
+            node: self.node(),
+            wire: Rc::new(RespWire),
+            ports: vec![(self.listen, self.kind())],
+            source: None,
+            data: self.data.clone(),
+            resolver: Box::new(|_| Resolved::AskNetwork),
+        }
+    }
+
     fn node(&self) -> Box<dyn Node<SentinelSystem>> {
         match &self.role {
             Role::Data { follows, priority, keep, sync_delay_ms } => {
@@ -112,7 +141,7 @@ impl Config {
 /// Hands on what the node announces.
 struct Announcer<F>(F);
 
-impl<F: FnMut(Observation)> Reports<SentinelSystem> for Announcer<F> {
+impl<S: System, F: FnMut(Observation)> Reports<S> for Announcer<F> {
     fn complete(&mut self, _: RequestId, _: Outcome, _: Option<SocketAddrV4>) {}
 
     fn observe(&mut self, _: Shard, fact: Observation) {
@@ -134,13 +163,21 @@ fn log(clock: &Clock, fact: &Observation) {
 /// # Errors
 /// The port cannot be bound, or the folder not be used.
 pub fn run(config: &Config) -> io::Result<()> {
+    serve(config.post())
+}
+
+/// The same for a node of any system.
+///
+/// # Errors
+/// The port cannot be bound, or the folder not be used.
+pub fn serve<S: System>(post: Post<S>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(LocalSet::new().run_until(async {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let clock = clock();
         let shown = clock.clone();
-        let (driver, handle) = prepare(config, clock, move |fact| log(&shown, &fact))?;
+        let (driver, handle) = prepare(post, clock, move |fact| log(&shown, &fact))?;
         let patient = async move {
             tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
             handle.signal(Signal::Terminate);
@@ -166,7 +203,7 @@ pub fn run_until(
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(LocalSet::new().run_until(async {
-        let (driver, _handle) = prepare(config, clock(), hear)?;
+        let (driver, _handle) = prepare(config.post(), clock(), hear)?;
         tokio::select! {
             biased;
             () = killed => Ok(()),
@@ -175,29 +212,33 @@ pub fn run_until(
     }))
 }
 
-type Prepared = (Driver<SentinelSystem, TokioNet, Folder>, crate::driver::Handle<SentinelSystem>);
+type Prepared<S> = (Driver<S, TokioNet, Folder>, Handle<S>);
 
 fn clock() -> Clock {
     Clock::new(LocalTime(0), WallTime(wall_now()))
 }
 
-fn prepare(config: &Config, clock: Clock, hear: impl FnMut(Observation) + 'static) -> io::Result<Prepared> {
+fn prepare<S: System>(
+    post: Post<S>,
+    clock: Clock,
+    hear: impl FnMut(Observation) + 'static,
+) -> io::Result<Prepared<S>> {
     let setup = Setup {
         net: TokioNet,
-        wire: Rc::new(RespWire),
-        disk: Disk::new(Folder::new(&config.data)?),
+        wire: post.wire,
+        disk: Disk::new(Folder::new(post.data)?),
         clock,
         gate: Gate::default(),
         // No replay here: every process draws its own.
-        random: stream(RandomState::new().hash_one(config.listen), 1, 0, 0),
-        source: None,
-        ports: vec![(config.listen, config.kind())],
-        resolver: Box::new(|_| Resolved::AskNetwork),
+        random: stream(RandomState::new().hash_one(&post.ports), 1, 0, 0),
+        source: post.source,
+        ports: post.ports,
+        resolver: post.resolver,
         reports: Box::new(Announcer(hear)),
         notes: true,
         limits: Limits::default(),
     };
-    Ok(Driver::new(config.node(), setup))
+    Ok(Driver::new(post.node, setup))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a real process shows the wall clock of its machine")]

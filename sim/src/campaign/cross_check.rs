@@ -3,7 +3,7 @@
 //! Runs with the same seed are not the same run on two backends (their random draws differ), so rates are compared
 //! with rates and medians with medians.
 
-use super::{Job, line_of};
+use super::{Interrupt, Job, Progress, Task, execute, line_of};
 use crate::backends::Backend;
 use firedrill_checkers::stats::{Distribution, Rate, Sample};
 use firedrill_reports::result::{CrossCheck, RunLine};
@@ -17,10 +17,15 @@ const MARGIN_SHARE: f64 = 0.03;
 /// Medians of fewer runs are told but not judged.
 const RUNS_FOR_TIMES: usize = 30;
 
-/// Run the first `runs` seeds of a job on `there`, and compare with the lines of `here`.
-pub fn cross_check(job: &Job, here: &[RunLine], there: Backend, runs: usize) -> CrossCheck {
-    let other = Job { backend: there, ..job.clone() };
-    let there_lines: Vec<RunLine> = job.seeds.iter().take(runs).map(|seed| line_of(&other, *seed)).collect();
+/// Run the first `runs` seeds of a job on `there`, on so many threads, and compare with the lines of `here`.
+pub fn cross_check(
+    job: &Job,
+    here: &[RunLine],
+    there: Backend,
+    runs: usize,
+    threads: usize,
+) -> std::io::Result<CrossCheck> {
+    let there_lines = lines_of(&Job { backend: there, ..job.clone() }, runs, threads)?;
     let failing = |lines: &[RunLine]| lines.iter().filter(|line| line.failed()).count() as u64;
     let same =
         |line: &&RunLine| here.iter().any(|other| other.seed == line.seed && other.failed() == line.failed());
@@ -36,7 +41,7 @@ pub fn cross_check(job: &Job, here: &[RunLine], there: Backend, runs: usize) -> 
         (Some(_), Some(_), _) | (None, None, _) => true,
         _ => false,
     };
-    CrossCheck {
+    Ok(CrossCheck {
         backend: there.name().to_owned(),
         runs: there_lines.len() as u64,
         agree,
@@ -44,7 +49,23 @@ pub fn cross_check(job: &Job, here: &[RunLine], there: Backend, runs: usize) -> 
         p50_there,
         margin_ms,
         equal: rates_agree && times_agree,
+    })
+}
+
+/// The lines of a job's first `runs` seeds.
+fn lines_of(job: &Job, runs: usize, threads: usize) -> std::io::Result<Vec<RunLine>> {
+    struct Lines(Vec<RunLine>);
+    impl Progress for Lines {
+        fn done(&mut self, _: Task, line: RunLine) -> std::io::Result<()> {
+            self.0.push(line);
+            Ok(())
+        }
     }
+    let tasks: Vec<Task> = job.seeds.iter().take(runs).map(|&seed| Task { job: 0, seed }).collect();
+    let mut lines = Lines(Vec::new());
+    let interrupt = Interrupt::new(false);
+    execute(std::slice::from_ref(job), &tasks, threads, &interrupt, &line_of, &mut lines)?;
+    Ok(lines.0)
 }
 
 fn overlap(a: Rate, b: Rate) -> bool {

@@ -103,7 +103,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Calibrate(args) => calibrate::main(&cli, args),
         Command::Bench(args) => bench::main(&cli, args),
         Command::Year(args) => year::main(&cli, args),
-        Command::Node(args) => node::main(args),
+        Command::Node(args) => node::main(&cli, args),
         Command::Completions(args) => completions::main(args),
     };
     let code = match result {

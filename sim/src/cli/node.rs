@@ -1,6 +1,7 @@
 //! `firedrill node`: a node of a system as a process of its own.
 
-use super::{Exit, Failure};
+use super::{Cli, Exit, Failure, select};
+use crate::backends::tcp;
 use crate::scenario::Span;
 use firedrill_node::process::{Config, Keep, Role};
 use firedrill_protocols::contract::SocketAddrV4;
@@ -12,11 +13,20 @@ pub(super) struct Args {
     /// Configuration as JSON; in place of the other options.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["role", "listen"])]
     config: Option<PathBuf>,
+    /// A process of this scenario's system, in place of the other options; without --name its processes are listed.
+    #[arg(long, value_name = "SCENARIO", conflicts_with_all = ["role", "listen", "config"])]
+    of: Option<String>,
+    /// With --of: which process.
+    #[arg(long, requires = "of")]
+    name: Option<String>,
+    /// With --of: the system's addresses are in 127.N.0.0/16.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "of")]
+    network: u8,
     /// What to be.
-    #[arg(long, value_enum, required_unless_present_any = ["config", "drill"])]
+    #[arg(long, value_enum, required_unless_present_any = ["config", "drill", "of"])]
     role: Option<RoleName>,
     /// Address to listen on; others know the node by it.
-    #[arg(long, value_name = "IP:PORT", required_unless_present_any = ["config", "drill"])]
+    #[arg(long, value_name = "IP:PORT", required_unless_present_any = ["config", "drill", "of"])]
     listen: Option<SocketAddrV4>,
     /// Folder for its data.
     #[arg(long, value_name = "DIR", default_value = "node-data")]
@@ -68,10 +78,13 @@ enum Kept {
     LogAlways,
 }
 
-pub(super) fn main(args: &Args) -> Result<Exit, Failure> {
+pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     if args.drill {
-        crate::backends::tcp::process_main()?;
+        tcp::process_main()?;
         return Ok(Exit::Holds);
+    }
+    if let Some(of) = &args.of {
+        return of_scenario(cli, args, of);
     }
     let config = match &args.config {
         Some(path) => {
@@ -83,6 +96,19 @@ pub(super) fn main(args: &Args) -> Result<Exit, Failure> {
         None => from_options(args)?,
     };
     firedrill_node::process::run(&config)?;
+    Ok(Exit::Holds)
+}
+
+fn of_scenario(cli: &Cli, args: &Args, of: &str) -> Result<Exit, Failure> {
+    let loaded = select::scenarios(cli, &[of.to_owned()])?.remove(0);
+    match &args.name {
+        Some(name) => tcp::be_alone(&loaded.scenario, name, args.network, args.data.clone())?,
+        None => {
+            for (name, address) in tcp::processes(&loaded.scenario, args.network) {
+                println!("{name} {address}");
+            }
+        }
+    }
     Ok(Exit::Holds)
 }
 

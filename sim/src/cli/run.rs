@@ -116,7 +116,7 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let (store, mut campaign) = collector.finish(&jobs);
     campaign.partial = interrupted;
     compare(baseline, &mut campaign);
-    check_across(args, &jobs, &mut campaign);
+    check_across(args, &jobs, &mut campaign, threads)?;
     // Shown first: should the folder have no room for reports, the user has seen what came out.
     args.format.write(&campaign, &mut std::io::stdout().lock())?;
     if let Some(store) = &store {
@@ -175,16 +175,16 @@ fn watch_for_interrupts() -> Arc<Interrupt> {
 }
 
 /// The same scenarios on turmoil: told beside the kernel's, and a difference makes a scenario inconclusive.
-fn check_across(args: &Args, jobs: &[Job], campaign: &mut Campaign) {
+fn check_across(args: &Args, jobs: &[Job], campaign: &mut Campaign, threads: usize) -> std::io::Result<()> {
     if args.cross_check == 0 {
-        return;
+        return Ok(());
     }
     for (job, result) in jobs.iter().zip(&mut campaign.scenarios) {
         if let Err(why) = Backend::Turmoil.supports(&job.loaded.scenario) {
             eprintln!("{}: not cross-checked, {why}", job.loaded.scenario.name);
             continue;
         }
-        let check = cross_check(job, &result.lines, Backend::Turmoil, args.cross_check);
+        let check = cross_check(job, &result.lines, Backend::Turmoil, args.cross_check, threads)?;
         let ms = |value: Option<f64>| value.map_or("none".to_owned(), |ms| format!("{ms:.0} ms"));
         eprintln!(
             "{}: {} of {} verdicts equal on turmoil, median recovery {} against {}{}",
@@ -203,6 +203,7 @@ fn check_across(args: &Args, jobs: &[Job], campaign: &mut Campaign) {
         }
         result.summary.cross_check = Some(check);
     }
+    Ok(())
 }
 
 /// The runs of an earlier campaign.

@@ -5,10 +5,12 @@
 //! Time is CLOCK_MONOTONIC; runs are not deterministic. Children die with this process: by a death signal, and because
 //! their input ends.
 
+mod alone;
 mod part;
 mod process;
 mod wire;
 
+pub use alone::{be_alone, processes};
 pub use process::{be, main as process_main, take_charge};
 pub use wire::Charge;
 
