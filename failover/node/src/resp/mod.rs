@@ -12,6 +12,7 @@ pub mod command;
 pub mod frame;
 pub mod rdb;
 pub mod reply;
+pub mod table;
 pub mod write;
 
 use crate::driver::{BadInput, Codec, Side, Wire};
@@ -105,6 +106,9 @@ impl Resp {
     fn write_reply(&mut self, reply: &Reply, out: &mut BytesMut) {
         // On the accepting side, too, the form of a reply may depend on its command.
         let asked = self.unanswered.pop_front();
+        if let Some(Expected::Commands(asked)) = asked {
+            return table::write(asked, out);
+        }
         if let Reply::Hello(server) = reply {
             self.protocol = if server.protocol >= 3 { Protocol::Resp3 } else { Protocol::Resp2 };
         }
@@ -161,7 +165,8 @@ impl Resp {
                 Some(words) if words.is_empty() => {}
                 Some(words) => {
                     let command = command::parse(&words);
-                    self.unanswered.extend(reply::expected(&command));
+                    let table = table::asked(&words).map(Expected::Commands);
+                    self.unanswered.extend(table.or_else(|| reply::expected(&command)));
                     return Ok(Some(Message::Command(command)));
                 }
             }

@@ -37,6 +37,8 @@ pub enum Expected {
     Vote,
     /// Entries of SENTINEL MASTERS and its like.
     Instances(Instances),
+    /// The table of commands; only on the accepting side.
+    Commands(super::table::Asked),
     /// FULLRESYNC or CONTINUE; then the connection is a replication link.
     Psync,
 }
@@ -104,7 +106,7 @@ pub fn reply(frame: &Frame, is_array: bool, expected: Expected) -> Reply {
 
 fn special(frame: &Frame, expected: Expected) -> Option<Reply> {
     match expected {
-        Expected::Data | Expected::Text => None,
+        Expected::Data | Expected::Text | Expected::Commands(_) => None,
         Expected::List => {
             let Frame::Array(elements) = frame else { return None };
             let data: Option<Vec<Datum>> =

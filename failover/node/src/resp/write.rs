@@ -249,11 +249,11 @@ fn null(resp2: &[u8], protocol: Protocol, out: &mut BytesMut) {
     }
 }
 
-fn header(kind: u8, number: usize, out: &mut BytesMut) {
+pub(super) fn header(kind: u8, number: usize, out: &mut BytesMut) {
     line(kind, format_args!("{number}"), out);
 }
 
-fn bulk(bytes: &[u8], out: &mut BytesMut) {
+pub(super) fn bulk(bytes: &[u8], out: &mut BytesMut) {
     header(b'$', bytes.len(), out);
     out.put_slice(bytes);
     out.put_slice(b"\r\n");
