@@ -135,6 +135,8 @@ struct Server {
     /// The query of a RUN whose PULL is still to come.
     run: Option<Query>,
     failed: bool,
+    /// Of which database a table was asked: drivers file it under the name that the answer repeats.
+    database: Option<String>,
     /// GOODBYE was said: the client closes, and nothing more is read.
     over: bool,
 }
@@ -193,7 +195,11 @@ impl Server {
             }
             tag::ROLLBACK => Some((Asked::Other, Bolt::Reset)),
             tag::COMMIT => Some((Asked::Other, Bolt::Commit)),
-            tag::ROUTE => Some((Asked::Route, Bolt::Route)),
+            tag::ROUTE => {
+                let database = fields.get(2).and_then(|extra| extra.get("db").or(Some(extra)));
+                self.database = database.and_then(Value::as_text).map(str::to_owned);
+                Some((Asked::Route, Bolt::Route))
+            }
             tag::BEGIN => {
                 let mode = fields.first().and_then(|extra| extra.get("mode")).and_then(Value::as_text);
                 Some((Asked::Other, Bolt::Begin { read: mode == Some("r") }))
@@ -247,7 +253,7 @@ impl Codec<Memgraph> for Server {
                 return;
             }
             Answer::Table(table) => {
-                say(tag::SUCCESS, vec![Value::map([("rt", table_value(&table))])]);
+                say(tag::SUCCESS, vec![Value::map([("rt", table_value(&table, self.database.as_deref()))])]);
                 return;
             }
             Answer::Success { warning } => {
@@ -260,13 +266,13 @@ impl Codec<Memgraph> for Server {
                 return;
             }
             Answer::Value(value) => {
-                say(tag::SUCCESS, vec![fields(&["value"])]);
-                say(tag::RECORD, vec![Value::List(vec![value.map_or(Value::Null, int)])]);
+                say(tag::SUCCESS, vec![fields(&query::COLUMNS)]);
+                say(tag::RECORD, vec![Value::List(vec![value.map_or(Value::Null, int), Value::Null])]);
             }
             Answer::List(values) => {
-                say(tag::SUCCESS, vec![fields(&["items"])]);
+                say(tag::SUCCESS, vec![fields(&query::COLUMNS)]);
                 let items = values.iter().copied().map(int).collect();
-                say(tag::RECORD, vec![Value::List(vec![Value::List(items)])]);
+                say(tag::RECORD, vec![Value::List(vec![Value::Null, Value::List(items)])]);
             }
             Answer::Audit { items, total, accounts } => {
                 say(tag::SUCCESS, vec![fields(&["items", "total", "accounts"])]);
@@ -283,7 +289,7 @@ impl Codec<Memgraph> for Server {
 }
 
 /// Tables live for 300 s, always.
-fn table_value(table: &Table) -> Value {
+fn table_value(table: &Table, database: Option<&str>) -> Value {
     let list = |servers: &[Address], role| {
         let addresses = servers.iter().map(|a| Value::Text(format!("{}:{}", a.host, a.port))).collect();
         Value::map([("addresses", Value::List(addresses)), ("role", Value::text(role))])
@@ -291,7 +297,11 @@ fn table_value(table: &Table) -> Value {
     let lists = [(&table.writers, "WRITE"), (&table.readers, "READ"), (&table.routers, "ROUTE")];
     let servers = lists.iter().filter(|(servers, _)| !servers.is_empty());
     let servers = servers.map(|(servers, role)| list(servers, role)).collect();
-    Value::map([("ttl", Value::Int(300)), ("db", Value::Null), ("servers", Value::List(servers))])
+    Value::map([
+        ("ttl", Value::Int(300)),
+        ("db", database.map_or(Value::Null, Value::text)),
+        ("servers", Value::List(servers)),
+    ])
 }
 
 fn table_of(value: &Value) -> Table {
@@ -349,7 +359,7 @@ impl Client {
         let first = fields.first().unwrap_or(&Value::Null);
         match tag {
             tag::RECORD => {
-                self.record = first.as_list().and_then(answer_of_row);
+                self.record = first.as_list().map(answer_of);
                 return Ok(None);
             }
             tag::FAILURE => {
@@ -375,23 +385,17 @@ impl Client {
     }
 }
 
-/// An audit has three columns, everything else one.
-fn answer_of_row(row: &[Value]) -> Option<Answer> {
-    match row {
-        [items, Value::Int(total), Value::Int(accounts)] => {
-            let Answer::List(items) = answer_of(items) else { return None };
-            Some(Answer::Audit { items, total: *total as u64, accounts: *accounts as u64 })
-        }
-        row => row.first().map(answer_of),
-    }
-}
-
-fn answer_of(value: &Value) -> Answer {
+/// What a record says: a text, an audit, or a value and a list of which at most one is there.
+fn answer_of(record: &[Value]) -> Answer {
     let number = |value: &Value| value.as_int().map_or(0, |int| int as u64);
-    match value {
-        Value::List(list) => Answer::List(Arc::from(list.iter().map(number).collect::<Vec<_>>())),
-        Value::Text(text) => Answer::Text(text.clone()),
-        Value::Int(int) => Answer::Value(Some(*int as u64)),
+    let numbers = |list: &[Value]| Arc::from(list.iter().map(number).collect::<Vec<_>>());
+    match record {
+        [Value::Text(text), ..] => Answer::Text(text.clone()),
+        [Value::List(items), Value::Int(total), Value::Int(accounts)] => {
+            Answer::Audit { items: numbers(items), total: *total as u64, accounts: *accounts as u64 }
+        }
+        [_, Value::List(list)] => Answer::List(numbers(list)),
+        [Value::Int(int), ..] => Answer::Value(Some(*int as u64)),
         _ => Answer::Value(None),
     }
 }

@@ -12,6 +12,8 @@ const PAY: &str = "MERGE (a:Account {id: $from}) ON CREATE SET a.balance = $init
                    SET a.balance = a.balance - $amount, b.balance = b.balance + $amount \
                    MERGE (n {id: $id}) SET n.items = coalesce(n.items, []) + [$value]";
 const READ: &str = "MATCH (n {id: $id}) RETURN n.value, n.items";
+/// What [`READ`] returns: a vertex of a workload has a value or a list, the other is null.
+pub(super) const COLUMNS: [&str; 2] = ["n.value", "n.items"];
 const APPEND: &str = "MERGE (n {id: $id}) SET n.items = coalesce(n.items, []) + [$value]";
 const SET: &str = "MERGE (n {id: $id}) SET n.value = $value";
 const CAS: &str = "MERGE (n {id: $id}) WITH n WHERE n.value = $from OR (n.value IS NULL AND $from IS NULL) \
@@ -105,7 +107,7 @@ const TEXTS: [(Why, &str); 8] = [
     (Why::SyncReplica, "a sync replica did not confirm; the transaction is committed on main"),
     (Why::StrictReplica, "a strict sync replica did not confirm; the transaction was aborted"),
     (Why::WrongServer, "this server does not answer that"),
-    (Why::Administration, "the query failed"),
+    (Why::Administration, "not a query of the subset that this server knows, or it failed"),
     (Why::Refused(Refusal::Insufficient), "the graph refused the change"),
 ];
 
