@@ -3,6 +3,7 @@
 use crate::Report;
 use crate::headline::{Mood, mood, over_target, tally};
 use crate::result::{Campaign, ScenarioSummary, Verdict};
+use crate::side_by_side;
 use crate::text::{Style, count, ms, percentile, printable};
 use firedrill_checkers::expect::Verdict as Judgement;
 use std::io;
@@ -26,6 +27,9 @@ impl Report for Human {
         for (row, scenario) in rows.iter().zip(&campaign.scenarios) {
             writeln!(out, "{}", self.row(row, &widths))?;
             self.complaints(&scenario.summary, out)?;
+        }
+        for table in side_by_side::tables(campaign) {
+            write!(out, "{}", table.text())?;
         }
         self.verdict(campaign, out)
     }

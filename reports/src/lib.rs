@@ -30,6 +30,7 @@ pub mod lanes;
 pub mod markdown;
 pub mod result;
 pub mod sample;
+pub mod side_by_side;
 pub mod story;
 pub mod summarise;
 pub mod svg;

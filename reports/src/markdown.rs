@@ -29,6 +29,8 @@ fn render(campaign: &Campaign) -> String {
     let rows = campaign.scenarios.iter().map(|s| row(&s.summary));
     add_all(&mut page, table_head(), rows, "scenarios are not in this table");
     page.push('\n');
+    let tables = crate::side_by_side::tables(campaign);
+    add_all(&mut page, "", tables.iter().map(|table| table.markdown()), "tables are not shown here");
     if let Some(comparison) = &campaign.comparison {
         add_all(&mut page, "", std::iter::once(compared(comparison)), "comparison left out");
     }

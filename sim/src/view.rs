@@ -31,6 +31,8 @@ struct Member {
     host: HostIndex,
     address: SocketAddrV4,
     up: bool,
+    /// The shard of the role it announced last.
+    shard: Option<Shard>,
     /// Role and epoch by shard, as last announced.
     roles: Vec<(Shard, Role, u64)>,
 }
@@ -49,6 +51,16 @@ pub struct View {
 }
 
 impl View {
+    /// The shard that a node serves now: a replica may have moved to another one.
+    pub fn shard_of(&self, node: NodeIndex) -> Option<Shard> {
+        self.members[usize::from(node.0)].shard
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+
     /// The view before anything was announced.
     pub fn new<S: System>(layout: &Layout<S>, heal_at: SimTime) -> Self {
         let members = (0..layout.processes.len() as u16).map(|at| {
@@ -59,6 +71,7 @@ impl View {
                 host: process.host,
                 address: layout.address(NodeIndex(at)),
                 up: false,
+                shard: None,
                 roles: Vec::new(),
             }
         });
@@ -81,7 +94,8 @@ impl View {
 
     /// A node announced something.
     pub fn observed(&mut self, node: NodeIndex, shard: Shard, fact: &Observation) {
-        let roles = &mut self.members[usize::from(node.0)].roles;
+        let member = &mut self.members[usize::from(node.0)];
+        let roles = &mut member.roles;
         let at = match roles.iter().position(|(other, ..)| *other == shard) {
             Some(at) => at,
             None => {
@@ -90,7 +104,10 @@ impl View {
             }
         };
         match fact {
-            Observation::Role(role) => roles[at].1 = *role,
+            Observation::Role(role) => {
+                roles[at].1 = *role;
+                member.shard = Some(shard);
+            }
             Observation::Epoch(epoch) => roles[at].2 = *epoch,
             _ => {}
         }

@@ -60,3 +60,24 @@ fn a_replayed_order_fails_over_twice_until_it_names_its_replica() {
     let cured = bug.remedied().expect("valid").expect("it has a remedy");
     assert_eq!(measured(&cured, 1).failover.count, 1);
 }
+
+#[test]
+fn slots_move_with_their_keys_and_nobody_notices() {
+    let measurement = measured(&scenario("cluster/slots-move-under-load"), 1);
+    assert_eq!(measurement.rpo.writes, Some(0));
+    assert_eq!((measurement.failover.count, measurement.split_brain.grade), (0, 0));
+    assert_eq!(measurement.truth_agrees, Some(true), "the keys are where their slots are");
+}
+
+#[test]
+fn a_readiness_gate_keeps_what_a_hasty_restart_loses() {
+    let gated = measured(&scenario("cluster/rolling-restart-readiness-gate"), 1);
+    assert_eq!((gated.rpo.writes, gated.failover.count), (Some(0), 3), "one hand-over a primary");
+    assert!(measured(&scenario("cluster/rolling-restart-without-gate"), 1).rpo.writes > Some(0));
+}
+
+#[test]
+fn an_orphan_gets_a_replica_that_can_take_it_over() {
+    assert_eq!(measured(&scenario("cluster/orphan-gets-a-replica"), 1).failover.count, 1);
+    assert_eq!(measured(&scenario("cluster/orphan-stays-alone"), 1).failover.count, 0);
+}

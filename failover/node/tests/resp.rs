@@ -272,6 +272,8 @@ fn exchanges() -> Vec<(Command, Reply)> {
         (push.clone().into(), Reply::Integer(5)),
         (push.clone().into(), Reply::Error(Error::ReadOnly)),
         (push.clone().into(), Reply::Error(Error::PikaReadOnly)),
+        (Command::ClientCapaRedirect, Reply::Ok),
+        (push.clone().into(), Reply::Error(Error::Redirect(addr(27001)))),
         (push.into(), Reply::Error(Error::Moved { slot: 12182, to: addr(27102) })),
         (list.clone().into(), Reply::List(elements)),
         (list.into(), Reply::List(Default::default())),

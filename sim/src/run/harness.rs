@@ -522,6 +522,7 @@ impl<'a> Harness<'a> {
             if !self.view.is_up(node) {
                 continue;
             }
+            let shard = shard.map(|created| self.view.shard_of(node).map_or(created, |now| Shard(now.0)));
             for key in &written {
                 if shard.is_some_and(|shard| shard != self.recorder.shard(*key)) {
                     continue;

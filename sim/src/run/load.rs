@@ -130,7 +130,14 @@ impl Generator {
         self.slots.retain(|slot| slot.appends_left > 0);
         while self.slots.len() < keys {
             let appends_left = self.random.between(RETIRE_AFTER_MIN, RETIRE_AFTER_MAX);
-            self.slots.push(Slot { key: recorder.new_key('k', shard_of), appends_left });
+            let wanted = self.load().shard;
+            let key = loop {
+                let key = recorder.new_key('k', shard_of);
+                if wanted.is_none_or(|shard| recorder.shard(key).0 == shard) {
+                    break key;
+                }
+            };
+            self.slots.push(Slot { key, appends_left });
         }
     }
 

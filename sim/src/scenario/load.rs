@@ -182,6 +182,10 @@ fn check_expectations(scenario: &Scenario, complain: &Complain<'_>) -> Result<()
 
 fn check_targets(scenario: &Scenario, complain: &Complain<'_>) -> Result<(), LoadError> {
     let view = crate::systems::view_of(scenario);
+    if let Some(shard) = scenario.workload.load().shard.filter(|shard| *shard >= view.shards()) {
+        let what = format!("there is no shard {shard}: the system has {}, counted from 0", view.shards());
+        return Err(complain("workload".to_owned(), "\"shard\"", what, None));
+    }
     for (at, fault) in scenario.faults.iter().enumerate() {
         if let super::At::Time(time) | super::At::Range(_, time) = fault.at()
             && *time > scenario.heal_at()

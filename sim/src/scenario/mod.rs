@@ -181,6 +181,9 @@ pub struct Load {
     pub rate: Rate,
     /// A client gives an operation up after this time: its outcome is unknown, or failed if it was never sent.
     pub op_timeout: Span,
+    /// Only keys of this shard; of all shards if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<u16>,
     /// Keys in use at a time.
     #[serde(default = "keys")]
     pub keys: u32,

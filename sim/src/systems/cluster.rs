@@ -14,8 +14,10 @@ use firedrill_protocols::cluster::client::{ClientSettings, ClusterClient};
 use firedrill_protocols::cluster::node::ClusterNode;
 use firedrill_protocols::cluster::orchestrator::{Orchestrator, OrchestratorSettings};
 use firedrill_protocols::cluster::quirks::Quirks;
+use firedrill_protocols::cluster::resharder::{Resharder, ResharderSettings};
 use firedrill_protocols::cluster::settings::{Flavor, HandOver, NodeSpec, Rules, Settings};
 use firedrill_protocols::cluster::slots::{SlotSet, even_split, slot_of_number};
+use firedrill_protocols::cluster::state::Owners;
 use firedrill_protocols::cluster::{Cluster, Kind};
 use firedrill_protocols::contract::{Key, Shard, SocketAddrV4};
 use firedrill_protocols::redis::settings::{Persistence, Settings as DataSettings};
@@ -96,6 +98,10 @@ pub struct Config {
     /// An orchestrator that restarts nodes one after another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rolling: Option<Rolling>,
+    /// An operator's tool that moves slots, with their keys, under load. Keys of these slots count to the shard that gets
+    /// them from the beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reshard: Option<Reshard>,
 }
 
 /// What of the data survives a restart.
@@ -126,6 +132,8 @@ pub struct RulesPatch {
     pub retry_on_lost_epoch: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manual_resets_election: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub force_at_once: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub short_election_delay: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,6 +184,33 @@ pub struct Rolling {
     pub restart_after: Option<Span>,
     /// From one node to the next.
     pub every: Span,
+    /// Readiness gate: how often a restarted node is asked whether it is ready; the next one follows when it is, whatever
+    /// `every` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ask_ready_every: Option<Span>,
+}
+
+/// Slots that move from one primary to another, as `redis-cli --cluster reshard` does it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reshard {
+    /// Name of the primary that gives them.
+    pub from: String,
+    /// Name of the primary that takes them.
+    pub to: String,
+    /// The first slot.
+    pub first: u16,
+    /// The last slot.
+    pub last: u16,
+    /// When it begins.
+    pub begins_after: Span,
+    /// Keys of one MIGRATE.
+    #[serde(default = "batch")]
+    pub batch: u32,
+}
+
+fn batch() -> u32 {
+    10
 }
 
 impl Default for Config {
@@ -212,6 +247,7 @@ impl Default for Config {
             persistence: Keeping::default(),
             client: ClientConfig::default(),
             rolling: None,
+            reshard: None,
         }
     }
 }
@@ -264,6 +300,7 @@ impl SystemUnderTest for Config {
             );
         }
         self.orchestrate(&mut build, &members, &seeds);
+        self.reshard(&mut build, &members, &seeds);
         let client_settings = Arc::new(ClientSettings {
             seeds,
             retry_after: self.client.retry_after.0,
@@ -279,6 +316,10 @@ impl SystemUnderTest for Config {
 
     fn shard_of(&self, key: Key) -> Shard {
         let slot = slot_of_number(key.0).0;
+        if let Some(reshard) = self.reshard.as_ref().filter(|r| (r.first..=r.last).contains(&slot)) {
+            let taker = self.members().into_iter().find(|member| member.name == reshard.to);
+            return Shard(taker.map_or(0, |taker| taker.shard));
+        }
         let ranges = even_split(self.shards);
         Shard(ranges.partition_point(|&(_, last)| last < slot) as u16)
     }
@@ -323,6 +364,7 @@ impl Config {
             (0..members.len()).filter(is).map(|at| NodeId(at as u16)).collect()
         };
         Settings {
+            owners: Owners::created(&specs),
             nodes: specs,
             rules: self.rules.apply(Rules::of(self.flavor)),
             quirks: self.quirks,
@@ -366,10 +408,33 @@ impl Config {
             grace: rolling.grace.0,
             restart_after: rolling.restart_after.map(|span| span.0),
             every: rolling.every.0,
+            ask_ready_every: rolling.ask_ready_every.map(|span| span.0),
         });
         let host = build.host("orchestrator", "control", "here");
         build.process("orchestrator", NodeClass::Service, host, &[], None, move || {
             Box::new(Orchestrator::new(settings.clone()))
+        });
+    }
+}
+
+impl Config {
+    fn reshard(&self, build: &mut Builder<Cluster>, members: &[Member], addresses: &[SocketAddrV4]) {
+        let Some(reshard) = &self.reshard else { return };
+        let place = |name: &str| members.iter().position(|member| member.name == name);
+        let (Some(from), Some(to)) = (place(&reshard.from), place(&reshard.to)) else { return };
+        let is_other = |at: &usize| members[*at].replica_of.is_none() && *at != from && *at != to;
+        let settings = Arc::new(ResharderSettings {
+            slots: (reshard.first, reshard.last),
+            from: (NodeId(from as u16), addresses[from]),
+            to: (NodeId(to as u16), addresses[to]),
+            others: (0..members.len()).filter(is_other).map(|at| addresses[at]).collect(),
+            begins_after: reshard.begins_after.0,
+            batch: reshard.batch,
+            timeout: std::time::Duration::from_secs(1),
+        });
+        let host = build.host("resharder", "control", "here");
+        build.process("resharder", NodeClass::Service, host, &[], None, move || {
+            Box::new(Resharder::new(settings.clone()))
         });
     }
 }
@@ -382,6 +447,7 @@ impl RulesPatch {
             vote_spacing: self.vote_spacing.unwrap_or(rules.vote_spacing),
             retry_on_lost_epoch: self.retry_on_lost_epoch.unwrap_or(rules.retry_on_lost_epoch),
             manual_resets_election: self.manual_resets_election.unwrap_or(rules.manual_resets_election),
+            force_at_once: self.force_at_once.unwrap_or(rules.force_at_once),
             short_election_delay: self.short_election_delay.unwrap_or(rules.short_election_delay),
             best_ranked_at_once: self.best_ranked_at_once.unwrap_or(rules.best_ranked_at_once),
             safe_to_join: self.safe_to_join.unwrap_or(rules.safe_to_join),

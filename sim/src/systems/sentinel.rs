@@ -81,6 +81,8 @@ pub struct DataNodes {
     pub priorities: Vec<u32>,
     /// What survives a restart.
     pub persistence: Keep,
+    /// On SIGTERM a primary hands over to a replica before it ends, and gives up after so long; 0: it just ends.
+    pub hand_over_on_term: Span,
     /// How long a data set takes to be read at start; LOADING meanwhile.
     pub load_time: Span,
     /// `repl-timeout`.
@@ -132,6 +134,8 @@ pub struct Clients {
     pub resolves_on_error: bool,
     /// They ask again after a READONLY error.
     pub resolves_on_read_only: bool,
+    /// They say CLIENT CAPA redirect and go where a demoted node sends them (Valkey 8.0).
+    pub follows_redirects: bool,
     /// They listen for `+switch-master`.
     pub subscribes: bool,
     /// Pause between attempts to find the primary.
@@ -214,6 +218,7 @@ impl Default for DataNodes {
             min_replicas_max_lag: Span::secs(redis.min_replicas_max_lag),
             priorities: Vec::new(),
             persistence: Keep::default(),
+            hand_over_on_term: Span(redis.hand_over_on_term),
             load_time: Span(redis.load_time),
             repl_timeout: Span(redis.repl_timeout),
             sync_delay: Span(redis.sync_delay),
@@ -230,6 +235,7 @@ impl Default for Clients {
             finds_primary_by: FindsBy::default(),
             resolves_on_error: policy.resolves_on_error,
             resolves_on_read_only: policy.resolves_on_read_only,
+            follows_redirects: policy.follows_redirects,
             subscribes: policy.subscribes,
             retry: Span(policy.retry),
             connect_timeout: Span(policy.connect_timeout),
@@ -319,6 +325,7 @@ impl Config {
                 Keep::LogEverySecond => Persistence::LogEverySecond,
                 Keep::LogAlways => Persistence::LogAlways,
             },
+            hand_over_on_term: nodes.hand_over_on_term.0,
             load_time: nodes.load_time.0,
             quirks: data::Quirks {
                 offset_excludes_pings: nodes.quirks.contains(&DataQuirk::OffsetExcludesPings),
@@ -360,6 +367,7 @@ impl Config {
             },
             resolves_on_error: client.resolves_on_error,
             resolves_on_read_only: client.resolves_on_read_only,
+            follows_redirects: client.follows_redirects,
             subscribes: client.subscribes,
             retry: client.retry.0,
             connect_timeout: client.connect_timeout.0,

@@ -51,6 +51,12 @@ fn known(words: &[Bytes]) -> Option<Command> {
         ("SHUTDOWN", rest) => Command::Shutdown(shutdown(rest)?),
         ("SENTINEL", [sub, rest @ ..]) => Command::Sentinel(sentinel(&name(sub), rest)?),
         ("CLUSTER", [sub, rest @ ..]) => Command::Cluster(cluster(&name(sub), rest)?),
+        ("MIGRATE", [host, port, one, _, timeout, rest @ ..]) if one.is_empty() => {
+            let [keys, rest @ ..] = rest else { return None };
+            (name(keys) == "KEYS").then_some(())?;
+            let keys = rest.iter().map(|key| Key::from_bytes(key)).collect();
+            Command::Migrate { to: parse_addr(host, port)?, keys, timeout: parse_millis(timeout)? }
+        }
         ("ASKING", []) => Command::Asking,
         ("READONLY", []) => Command::ReadOnly,
         ("READWRITE", []) => Command::ReadWrite,
@@ -78,6 +84,7 @@ fn client(sub: &str, rest: &[Bytes]) -> Option<Command> {
         ("PAUSE", [timeout, rest @ ..]) if rest.len() <= 1 => {
             Some(Command::ClientPause(parse_millis(timeout)?))
         }
+        ("CAPA", [capability]) if name(capability) == "REDIRECT" => Some(Command::ClientCapaRedirect),
         ("UNPAUSE", []) => Some(Command::ClientUnpause),
         _ => None,
     }
@@ -220,6 +227,9 @@ fn cluster(sub: &str, rest: &[Bytes]) -> Option<ClusterCommand> {
         ("NODES", []) => ClusterCommand::Nodes,
         ("INFO", []) => ClusterCommand::Info,
         ("MYID", []) => ClusterCommand::MyId,
+        ("GETKEYSINSLOT", [slot, count]) => {
+            ClusterCommand::GetKeysInSlot { slot: parse_number(slot)?, count: parse_number(count)? }
+        }
         ("KEYSLOT", [key]) => ClusterCommand::KeySlot(Key::from_bytes(key)),
         ("FAILOVER", rest) => cluster_failover(rest)?,
         ("MEET", [host, port]) => ClusterCommand::Meet(parse_addr(host, port)?),

@@ -2,7 +2,7 @@
 
 use super::command::{parse_addr, payload_on};
 use super::frame::{Frame, text_of};
-use firedrill_protocols::redis::admin::SentinelCommand;
+use firedrill_protocols::redis::admin::{ClusterCommand, SentinelCommand};
 use firedrill_protocols::redis::data::Data;
 use firedrill_protocols::redis::info::{
     AttachedReplica, Flavour, Follows, Info, Link, LinkState, RoleReport,
@@ -60,6 +60,7 @@ pub enum Instances {
 pub fn expected(command: &Command) -> Option<Expected> {
     Some(match command {
         Command::Data(Data::Range { .. }) => Expected::List,
+        Command::Cluster(ClusterCommand::GetKeysInSlot { .. }) => Expected::List,
         Command::Data(_) => Expected::Data,
         Command::Info => Expected::Info,
         Command::Role => Expected::Role,
@@ -174,6 +175,7 @@ fn error(text: &str) -> Error {
         "LOADING" => Some(Error::Loading),
         "MASTERDOWN" => Some(Error::PrimaryDown),
         "UNBLOCKED" => Some(Error::Unblocked),
+        "REDIRECT" => rest.parse().ok().map(Error::Redirect),
         "MOVED" => slot(|slot, to| Error::Moved { slot, to }),
         "ASK" => slot(|slot, to| Error::Ask { slot, to }),
         "CLUSTERDOWN" if rest.starts_with("Hash slot not served") => Some(Error::SlotNotServed),

@@ -544,7 +544,7 @@ impl Node<Cluster> for ClusterClient {
                 }
                 None => self.refresh(cx),
             },
-            Timer::Cron | Timer::Data(_) | Timer::Nagle(_) | Timer::Orchestrate(_) => {}
+            Timer::Cron | Timer::Data(_) | Timer::Nagle(_) | Timer::Reshard | Timer::Orchestrate(_) => {}
         }
     }
 

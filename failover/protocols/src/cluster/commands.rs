@@ -11,7 +11,7 @@ use crate::redis::connection::Connection;
 use crate::redis::data::Data;
 use crate::redis::message::{Command, Error, Reply, Shutdown};
 use crate::redis::server::Gate;
-use crate::redis::values::{Hex, Key, RunId};
+use crate::redis::values::{Datum, Hex, Key, RunId};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -98,9 +98,11 @@ impl ClusterNode {
         session: SessionId,
         command: Command,
     ) -> Option<Reply> {
-        let _ = session;
         let command = match command {
             Command::Cluster(command) => command,
+            Command::Migrate { to, keys, timeout } => {
+                return self.on_migrate(cx, session, to, keys, timeout);
+            }
             Command::Shutdown(how) => return self.on_shutdown_command(cx, how),
             _ => return Some(Reply::Error(Error::Other("ERR unknown command".into()))),
         };
@@ -110,6 +112,10 @@ impl ClusterNode {
             ClusterCommand::Nodes => Reply::Text(self.nodes_text().into()),
             ClusterCommand::Info => Reply::Text(self.info_text().into()),
             ClusterCommand::MyId => Reply::Text(format!("{}", self.table.me.run_id().0).into()),
+            ClusterCommand::GetKeysInSlot { slot, count } => {
+                let keys = self.keys_in(Slot(slot)).take(count as usize);
+                Reply::List(keys.map(|key| Datum::from_bytes(&key.to_bytes())).collect())
+            }
             ClusterCommand::KeySlot(key) => Reply::Integer(i64::from(slot_of_key(&key).0)),
             ClusterCommand::Failover { mode, .. } => {
                 let now = self.now(cx);
@@ -160,7 +166,7 @@ impl ClusterNode {
         Reply::Ok
     }
 
-    /// SETSLOT: the steps of moving a slot. Its keys move by other means; here they stay where they are.
+    /// SETSLOT: the steps of moving a slot; its keys move by MIGRATE.
     fn on_set_slot(&mut self, cx: &mut Ctx<'_>, slot: u16, state: SlotState) -> Reply {
         let known = |id| NodeId::from_run_id(id).filter(|node| node.index() < self.table.peers.len());
         let slot = Slot(slot);
@@ -182,12 +188,21 @@ impl ClusterNode {
                 None => return unknown(),
             },
             SlotState::Node(id) => match known(id) {
+                Some(owner) if self.gives_away_keys(slot, owner) => {
+                    let text = "ERR Can't assign hashslot to a different node while I still hold keys for it";
+                    return Reply::Error(Error::Other(text.into()));
+                }
                 Some(owner) => self.set_slot_owner(cx, slot, owner),
                 None => return unknown(),
             },
         }
         self.todo.save(Save::Sync);
         Reply::Ok
+    }
+
+    fn gives_away_keys(&self, slot: Slot, owner: NodeId) -> bool {
+        let me = self.table.me;
+        self.table.owner(slot) == Some(me) && owner != me && self.keys_in(slot).next().is_some()
     }
 
     /// The importer takes a new epoch for its slot without asking anybody; the exporter forgets the migration.
@@ -198,7 +213,6 @@ impl ClusterNode {
         self.table.migrating.remove(&slot);
         self.table.assign(slot, Some(owner));
         if left {
-            self.drop_slots(&[slot]);
             if self.table.peer(me).slots.is_empty() && self.settings.allow_replica_migration {
                 // Its last slot: it becomes a replica of the taker.
                 self.follow(cx, owner);

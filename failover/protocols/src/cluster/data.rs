@@ -126,7 +126,7 @@ impl ClusterNode {
         self.server.follow(cx, Some(address), &gate);
         if shard != self.shard {
             self.shard = shard;
-            self.server.shard = shard;
+            self.server.move_to_shard(cx, shard);
             if !self.settings.quirks.cached_offset_counts {
                 // What we have belongs to another shard: it says nothing about our place in this one.
                 self.server.forget_position(cx);
@@ -140,13 +140,16 @@ impl ClusterNode {
 
     /// Drops the keys of slots that went to somebody else.
     pub(super) fn drop_slots(&mut self, lost: &[Slot]) {
-        let gone: Vec<Key> = (self.server.store.entries())
-            .map(|(key, _)| key.clone())
-            .filter(|key| lost.contains(&super::commands::slot_of_key(key)))
-            .collect();
+        let gone: Vec<Key> = lost.iter().flat_map(|&slot| self.keys_in(slot)).collect();
         if !gone.is_empty() {
             self.server.store.execute(&Data::Del(gone));
         }
+    }
+
+    /// The keys of a slot that are here.
+    pub(super) fn keys_in(&self, slot: Slot) -> impl Iterator<Item = Key> + '_ {
+        let keys = self.server.store.entries().map(|(key, _)| key);
+        keys.filter(move |key| super::commands::slot_of_key(key) == slot).cloned()
     }
 
     /// Holds writes back until then, or without end.
@@ -174,7 +177,7 @@ impl ClusterNode {
         let Redis::Command(Command::Data(data)) = message else { return false };
         let Some(key) = data.keys().first() else { return false };
         let leaving = self.table.migrating.contains_key(&super::commands::slot_of_key(key));
-        leaving && !self.server.store.entries().any(|(stored, _)| stored == key)
+        leaving && self.server.store.stored(key).is_none()
     }
 
     /// A message on the client port: of a client, of a replica, or of our primary.
@@ -184,6 +187,13 @@ impl ClusterNode {
             cx.note(|| format!("{:?} was answered: refused {refused}", errand.order));
             return;
         }
+        if self.copies_on(session) {
+            if let Redis::Reply(reply) = &message {
+                self.on_copy_answer(cx, reply);
+            }
+            return;
+        }
+        let Some(message) = self.hold_while_copying(session, message) else { return };
         let streamed = matches!(message, Redis::Stream { .. });
         let key_has_left = !self.table.migrating.is_empty() && self.names_a_key_that_left(&message);
         let gate = SlotGate { table: &self.table, settings: &self.settings, key_has_left };
@@ -198,7 +208,8 @@ impl ClusterNode {
         } else if let Some(command) = unknown {
             let reply = self.on_cluster_command(cx, session, command);
             if let Some(reply) = reply {
-                self.server.reply(cx, session, reply);
+                // The original writes its replies after it has saved, too.
+                self.send_when_saved(cx, session, Message::Redis(reply.into()));
             }
         }
     }

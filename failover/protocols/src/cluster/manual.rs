@@ -70,7 +70,7 @@ impl ClusterNode {
             TakeOver::Agreed => self.send_link(cx, primary, Body::ManualStart),
             TakeOver::Force => {
                 self.manual.can_start = true;
-                self.todo.election = true;
+                self.todo.election = self.settings.rules.force_at_once;
             }
             TakeOver::Unelected => {
                 self.bump_epoch_alone();

@@ -9,7 +9,7 @@
 //!
 //! Read in this order: [`bus`] (messages), [`state`] (the table), [`gossip`] (who is down), [`election`] (who takes
 //! over), [`configuration`] (how it spreads), [`manual`] and [`shutdown`] (planned changes), [`node`] (how it hangs
-//! together), [`client`], [`orchestrator`].
+//! together), [`client`], [`orchestrator`], [`resharder`].
 //!
 //! Left out: MEET and the handshake of unknown nodes (a cluster starts as `redis-cli --cluster create` leaves it),
 //! FORGET, changing addresses, hostnames, shard ids, sharded publish/subscribe.
@@ -26,8 +26,10 @@ mod migration;
 pub mod node;
 pub mod orchestrator;
 pub mod quirks;
+pub mod resharder;
 pub mod settings;
 pub mod shutdown;
+mod slot_copy;
 pub mod slots;
 pub mod state;
 #[cfg(test)]
@@ -75,6 +77,8 @@ pub enum Timer {
     Retry,
     /// A client's question for the slot map got no answer, or is due.
     Refresh,
+    /// The resharding begins.
+    Reshard,
     /// A step of a rolling restart.
     Orchestrate(orchestrator::Step),
 }

@@ -6,8 +6,9 @@
 use super::bus::{Body, Flags, Header, NodeId, Packet};
 use super::election::Election;
 use super::manual::Manual;
-use super::settings::{HandOver, Settings};
+use super::settings::{HandOver, NodeSpec, Settings};
 use super::shutdown::{Ending, Errand};
+use super::slot_copy::KeyCopy;
 use super::state::{Link, Stamp, Table};
 use super::{Cluster, Kind, Message, Record, Timer, data};
 use crate::contract::{
@@ -71,6 +72,7 @@ pub struct ClusterNode {
     pub(super) ending: Ending,
     pub(super) hand_over: HandOver,
     pub(super) errand: Option<Errand>,
+    pub(super) copying: Option<KeyCopy>,
     pub(super) todo: Todo,
     /// Our shard, as observations name it.
     pub(super) shard: Shard,
@@ -85,7 +87,7 @@ pub struct ClusterNode {
     pub(super) born_in_service: bool,
     dialled: BTreeMap<SessionId, NodeId>,
     /// Messages of this step that wait for its save.
-    outbox: Vec<(SessionId, Arc<Packet>)>,
+    outbox: Vec<(SessionId, Message)>,
     /// The sync that later messages must not overtake.
     saving: Option<Token>,
     announced_epoch: Option<u64>,
@@ -104,6 +106,7 @@ impl ClusterNode {
             ending: Ending::No,
             hand_over: settings.hand_over,
             errand: None,
+            copying: None,
             todo: Todo::default(),
             shard: settings.nodes[me.index()].shard,
             crons: 0,
@@ -134,10 +137,12 @@ impl ClusterNode {
     /// The shard that a node belongs to.
     pub(super) fn shard_of(&self, id: NodeId) -> Shard {
         let head = self.table.peer(id).replica_of.unwrap_or(id);
-        let first = self.table.peer(head).slots.first();
-        let created =
-            first.and_then(|slot| self.settings.nodes.iter().find(|node| node.slots.contains(slot)));
-        created.unwrap_or(&self.settings.nodes[head.index()]).shard
+        // After a failover the slots say it; some of them may have moved from another shard.
+        let slots = &self.table.peer(head).slots;
+        let share = |spec: &&NodeSpec| spec.slots.common(slots);
+        let created = self.settings.nodes.iter().filter(|spec| share(spec) > 0);
+        let most = created.reduce(|most, spec| if share(&spec) > share(&most) { spec } else { most });
+        most.unwrap_or(&self.settings.nodes[head.index()]).shard
     }
 
     /// Announces a step of a failover that concerns a node.
@@ -267,12 +272,17 @@ impl ClusterNode {
     }
 
     fn transmit(&mut self, cx: &mut Ctx<'_>, session: SessionId, packet: Arc<Packet>) {
+        self.send_when_saved(cx, session, Message::Bus(packet));
+    }
+
+    /// Sends what may not be said before `nodes.conf` is durable.
+    pub(super) fn send_when_saved(&mut self, cx: &mut Ctx<'_>, session: SessionId, message: Message) {
         if self.todo.save == Save::Sync {
-            self.outbox.push((session, packet));
+            self.outbox.push((session, message));
         } else if let Some(token) = self.saving {
-            cx.after(token).send(session, Message::Bus(packet));
+            cx.after(token).send(session, message);
         } else {
-            cx.send(session, Message::Bus(packet));
+            cx.send(session, message);
         }
     }
 
@@ -309,8 +319,8 @@ impl ClusterNode {
             // A node that goes on without its file does not wait for it either.
             self.saving = (!self.settings.save_best_effort).then_some(token);
         }
-        for (session, packet) in core::mem::take(&mut self.outbox) {
-            self.transmit(cx, session, packet);
+        for (session, message) in core::mem::take(&mut self.outbox) {
+            self.send_when_saved(cx, session, message);
         }
     }
 
@@ -320,6 +330,7 @@ impl ClusterNode {
         self.heartbeat(cx, now);
         self.crons += 1;
         self.expire_manual(cx, now);
+        self.expire_copy(cx);
         if self.table.my_primary().is_some() {
             self.handle_manual(cx);
             self.handle_election(cx, now);
@@ -408,6 +419,8 @@ impl Node<Cluster> for ClusterNode {
                     self.release(cx, node);
                     let now = self.now(cx);
                     self.greet(cx, node, now);
+                } else if self.copies_on(session) {
+                    self.on_copy_open(cx);
                 } else if let Some(errand) = self.errand.as_ref().filter(|errand| errand.session == session) {
                     let order = crate::redis::message::Message::Command(errand.order.clone());
                     cx.send(session, Message::Redis(order));
@@ -430,6 +443,8 @@ impl Node<Cluster> for ClusterNode {
     fn on_close(&mut self, cx: &mut Ctx<'_>, session: SessionId, why: Closed) {
         if let Some(&node) = self.dialled.get(&session) {
             self.forget_link(session, node);
+        } else if self.copies_on(session) {
+            self.end_copy(cx, false);
         } else if self.errand.as_ref().is_none_or(|errand| errand.session != session) {
             self.server.on_close(cx, session, why);
         }
@@ -448,7 +463,7 @@ impl Node<Cluster> for ClusterNode {
                 self.server.on_timer(cx, timer, &gate);
             }
             Timer::Nagle(node) => self.release(cx, node),
-            Timer::Deadline | Timer::Retry | Timer::Refresh | Timer::Orchestrate(_) => {}
+            Timer::Deadline | Timer::Retry | Timer::Refresh | Timer::Reshard | Timer::Orchestrate(_) => {}
         }
         self.before_sleep(cx);
     }

@@ -3,6 +3,7 @@
 use super::bus::NodeId;
 use super::quirks::Quirks;
 use super::slots::SlotSet;
+use super::state::Owners;
 use crate::contract::{Duration, Shard, SocketAddrV4};
 use crate::redis;
 use alloc::vec::Vec;
@@ -34,6 +35,8 @@ pub struct Rules {
     pub retry_on_lost_epoch: bool,
     /// A manual failover forgets an automatic election that is under way (valkey 8.1).
     pub manual_resets_election: bool,
+    /// A forced manual failover starts in the event that asks for it (valkey 9); before, at the next cron.
+    pub force_at_once: bool,
     /// Election delays scale with the node timeout, and grow with the rank of the failed primary among the failed
     /// primaries and for replicas without data (valkey #1018, 9.0).
     pub short_election_delay: bool,
@@ -59,6 +62,7 @@ impl Rules {
             vote_spacing: !since8,
             retry_on_lost_epoch: since8,
             manual_resets_election: since8,
+            force_at_once: since9,
             short_election_delay: since9,
             best_ranked_at_once: since9,
             safe_to_join: since9,
@@ -109,6 +113,8 @@ pub struct NodeSpec {
 pub struct Settings {
     /// The nodes; a [`NodeId`] is an index into them.
     pub nodes: Vec<NodeSpec>,
+    /// Who owns which slot at the start: [`Owners::created`] of the nodes.
+    pub owners: Owners,
     /// The versions' rules.
     pub rules: Rules,
     /// Historical faults.
@@ -153,6 +159,7 @@ impl Settings {
             ..Default::default()
         };
         Settings {
+            owners: Owners::created(&nodes),
             nodes,
             rules: Rules::of(flavor),
             quirks: Quirks::default(),

@@ -115,6 +115,21 @@ impl SlotSet {
         &self.0.words
     }
 
+    /// How many it has in common with `other`.
+    pub fn common(&self, other: &SlotSet) -> u32 {
+        self.0.words.iter().zip(&other.0.words).map(|(a, b)| (a & b).count_ones()).sum()
+    }
+
+    /// These and those of `more`.
+    pub fn with(&self, more: &SlotSet) -> SlotSet {
+        SlotSet::from_words(core::array::from_fn(|at| self.0.words[at] | more.0.words[at]))
+    }
+
+    /// These but for those of `fewer`.
+    pub fn without(&self, fewer: &SlotSet) -> SlotSet {
+        SlotSet::from_words(core::array::from_fn(|at| self.0.words[at] & !fewer.0.words[at]))
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
         usize::from(self.0.count)
@@ -236,6 +251,15 @@ mod tests {
         assert!(set.contains(Slot(64)) && !set.contains(Slot(65)));
         assert_eq!(set, SlotSet::from_ranges(&ranges));
         assert_ne!(set, SlotSet::empty());
+    }
+
+    #[test]
+    fn sets_join_and_part() {
+        let (low, high) = (SlotSet::from_ranges(&[(0, 99)]), SlotSet::from_ranges(&[(64, 200)]));
+        assert_eq!(low.with(&high).ranges(), [(0, 200)]);
+        assert_eq!(low.without(&high).ranges(), [(0, 63)]);
+        assert!(low.without(&low).is_empty());
+        assert_eq!(low.common(&high), 36);
     }
 
     #[test]

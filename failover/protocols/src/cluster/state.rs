@@ -4,10 +4,9 @@
 //! clock, as in the original, which never compares them with another node's but for the PONG times in gossip.
 
 use super::bus::{Flags, NodeId, Packet};
-use super::settings::Settings;
+use super::settings::{NodeSpec, Settings};
 use super::slots::{SLOTS, Slot, SlotSet};
 use crate::contract::{LocalTime, SessionId};
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec;
@@ -154,11 +153,40 @@ pub struct Table {
     pub migrating: BTreeMap<Slot, NodeId>,
     /// Slots that are coming to us, and wherefrom.
     pub importing: BTreeMap<Slot, NodeId>,
-    owners: Box<[u16]>,
+    owners: Owners,
 }
+
+/// Who owns each slot. Nodes that agree since the cluster was created share one table: 32 KiB once, not once a node.
+#[derive(Clone, Debug)]
+pub struct Owners(Arc<[u16]>);
 
 /// Nobody, in the compact table of slot owners.
 const NOBODY: u16 = u16::MAX;
+
+impl Owners {
+    /// Nobody owns anything.
+    pub fn none() -> Owners {
+        Owners(Arc::from([NOBODY; SLOTS]))
+    }
+
+    /// The owners in a cluster as it was created.
+    pub fn created(nodes: &[NodeSpec]) -> Owners {
+        let mut owners = Owners::none();
+        for (at, node) in nodes.iter().enumerate() {
+            node.slots.iter().for_each(|slot| owners.set(slot, Some(NodeId(at as u16))));
+        }
+        owners
+    }
+
+    fn get(&self, slot: Slot) -> Option<NodeId> {
+        let owner = self.0[usize::from(slot.0)];
+        (owner != NOBODY).then_some(NodeId(owner))
+    }
+
+    fn set(&mut self, slot: Slot, owner: Option<NodeId>) {
+        Arc::make_mut(&mut self.0)[usize::from(slot.0)] = owner.map_or(NOBODY, |owner| owner.0);
+    }
+}
 
 /// What followed from a claim of slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -175,6 +203,7 @@ impl Table {
     /// The table of a cluster as it was created.
     pub fn created(settings: &Settings, me: NodeId) -> Table {
         let mut table = Table::blank(me, settings.nodes.len());
+        table.owners = settings.owners.clone();
         for (at, node) in settings.nodes.iter().enumerate() {
             table.enter(NodeId(at as u16), node.replica_of, node.config_epoch, &node.slots);
         }
@@ -188,6 +217,7 @@ impl Table {
         for (at, node) in saved.nodes.iter().enumerate() {
             let slots = SlotSet::from_ranges(&node.slots);
             table.enter(NodeId(at as u16), node.replica_of, node.config_epoch, &slots);
+            slots.iter().for_each(|slot| table.owners.set(slot, Some(NodeId(at as u16))));
             if node.failed && at != me.index() {
                 table.beats[at].flags.set(Flags::FAIL);
                 table.peers[at].fail_time = now;
@@ -224,7 +254,7 @@ impl Table {
             first_judged: Stamp::NEVER,
             migrating: BTreeMap::new(),
             importing: BTreeMap::new(),
-            owners: vec![NOBODY; SLOTS].into_boxed_slice(),
+            owners: Owners::none(),
         }
     }
 
@@ -233,9 +263,6 @@ impl Table {
         let peer = &mut self.peers[node.index()];
         peer.config_epoch = config_epoch;
         peer.slots = slots.clone();
-        for slot in slots.iter() {
-            self.owners[usize::from(slot.0)] = node.0;
-        }
     }
 
     fn finish(mut self, settings: &Settings) -> Table {
@@ -320,8 +347,7 @@ impl Table {
 
     /// Who owns a slot.
     pub fn owner(&self, slot: Slot) -> Option<NodeId> {
-        let owner = self.owners[usize::from(slot.0)];
-        (owner != NOBODY).then_some(NodeId(owner))
+        self.owners.get(slot)
     }
 
     /// How many make a majority.
@@ -351,7 +377,7 @@ impl Table {
     /// Takes all slots from a node.
     pub fn strip_slots(&mut self, id: NodeId) {
         for slot in self.peer(id).slots.clone().iter() {
-            self.owners[usize::from(slot.0)] = NOBODY;
+            self.owners.set(slot, None);
         }
         self.peer_mut(id).slots = SlotSet::empty();
     }
@@ -366,26 +392,14 @@ impl Table {
     pub fn transfer(&mut self, slots: &SlotSet, to: Option<NodeId>) {
         let mut touched: Vec<NodeId> = to.into_iter().collect();
         for slot in slots.iter() {
-            let owner = &mut self.owners[usize::from(slot.0)];
-            if *owner != NOBODY && !touched.contains(&NodeId(*owner)) {
-                touched.push(NodeId(*owner));
-            }
-            *owner = to.map_or(NOBODY, |to| to.0);
+            let owner = self.owner(slot);
+            touched.extend(owner.filter(|owner| !touched.contains(owner)));
+            self.owners.set(slot, to);
         }
         for id in touched {
-            self.recollect(id);
+            let peer = self.peer_mut(id);
+            peer.slots = if Some(id) == to { peer.slots.with(slots) } else { peer.slots.without(slots) };
         }
-    }
-
-    /// Rebuilds a node's slot set from the table of owners.
-    fn recollect(&mut self, id: NodeId) {
-        let mut words = [0u64; SLOTS / 64];
-        for (slot, &owner) in self.owners.iter().enumerate() {
-            if owner == id.0 {
-                words[slot / 64] |= 1 << (slot % 64);
-            }
-        }
-        self.peer_mut(id).slots = SlotSet::from_words(words);
     }
 
     /// A primary claims slots under an epoch: what is unowned or owned under a smaller epoch becomes its own.

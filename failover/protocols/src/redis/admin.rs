@@ -158,6 +158,13 @@ pub enum ClusterCommand {
     MyId,
     /// KEYSLOT.
     KeySlot(super::values::Key),
+    /// GETKEYSINSLOT: so many keys of a slot that are here.
+    GetKeysInSlot {
+        /// Which slot.
+        slot: u16,
+        /// At most so many.
+        count: u32,
+    },
     /// FAILOVER, to a replica.
     Failover {
         /// How.
@@ -227,6 +234,11 @@ impl ClusterCommand {
             ClusterCommand::KeySlot(key) => {
                 out.text(b"KEYSLOT");
                 out.key(key);
+            }
+            ClusterCommand::GetKeysInSlot { slot, count } => {
+                out.text(b"GETKEYSINSLOT");
+                out.number(u64::from(*slot));
+                out.number(u64::from(*count));
             }
             ClusterCommand::Failover { mode, only } => {
                 out.text(b"FAILOVER");

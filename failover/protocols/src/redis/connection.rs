@@ -36,6 +36,8 @@ pub struct Connection {
     pub asking: bool,
     /// READONLY was said.
     pub read_only: bool,
+    /// The client follows redirections.
+    pub redirects: bool,
     /// RESP version.
     pub protocol: u8,
 }
@@ -101,6 +103,7 @@ impl Connection {
             attached: None,
             asking: false,
             read_only: false,
+            redirects: false,
             protocol: 2,
         }
     }

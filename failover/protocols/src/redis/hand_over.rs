@@ -61,6 +61,17 @@ impl Server {
         Reply::Ok
     }
 
+    /// Hands over to the first replica that has everything, as FAILOVER does; false if there is nobody, or no need.
+    pub fn begin_hand_over<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>, timeout: Duration) -> bool {
+        self.is_primary()
+            && !self.failover_command(cx, None, false, timeout, false, &super::server::Open).is_error()
+    }
+
+    /// Whether a hand-over is under way.
+    pub fn hands_over(&self) -> bool {
+        self.hand_over.is_some()
+    }
+
     /// Looks whether the replica has everything, or time is up.
     pub(super) fn hand_over_step<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>, gate: &impl Gate) {
         let Some(hand_over) = self.hand_over else { return };

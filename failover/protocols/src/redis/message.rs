@@ -82,6 +82,8 @@ pub enum Command {
     Hello(Option<u8>),
     /// CLIENT SETNAME, which sentinels send on each link.
     ClientSetName(Arc<[u8]>),
+    /// CLIENT CAPA redirect: the client follows [`Error::Redirect`] (Valkey 8.0).
+    ClientCapaRedirect,
     /// CLIENT KILL TYPE: ends connections.
     ClientKill(ClientType),
     /// CLIENT PAUSE .. WRITE: writes wait.
@@ -150,6 +152,15 @@ pub enum Command {
     Sentinel(SentinelCommand),
     /// To a cluster node.
     Cluster(ClusterCommand),
+    /// MIGRATE: copy these keys to that node, and drop them here.
+    Migrate {
+        /// Whereto.
+        to: Addr,
+        /// Which keys.
+        keys: Vec<Key>,
+        /// How long it may take.
+        timeout: Duration,
+    },
     /// ASKING: the next command may enter a slot that is being imported.
     Asking,
     /// READONLY: this connection may read on a cluster replica.
@@ -175,6 +186,7 @@ impl Command {
                 protocol.iter().for_each(|&version| out.number(u64::from(version)));
             }
             Command::ClientSetName(name) => texts(out, &[b"CLIENT", b"SETNAME", name]),
+            Command::ClientCapaRedirect => texts(out, &[b"CLIENT", b"CAPA", b"redirect"]),
             Command::ClientKill(kind) => texts(out, &[b"CLIENT", b"KILL", b"TYPE", kind.word()]),
             Command::ClientPause(span) => {
                 texts(out, &[b"CLIENT", b"PAUSE"]);
@@ -243,6 +255,14 @@ impl Command {
             Command::Shutdown(how) => how.each_word(out),
             Command::Sentinel(command) => command.each_word(out),
             Command::Cluster(command) => command.each_word(out),
+            Command::Migrate { to, keys, timeout } => {
+                out.text(b"MIGRATE");
+                out.addr(*to);
+                texts(out, &[b"", b"0"]);
+                out.number(millis(*timeout));
+                out.text(b"KEYS");
+                keys.iter().for_each(|key| out.key(key));
+            }
             Command::Asking => out.text(b"ASKING"),
             Command::ReadOnly => out.text(b"READONLY"),
             Command::ReadWrite => out.text(b"READWRITE"),
@@ -553,6 +573,8 @@ pub enum Error {
     PrimaryDown,
     /// A blocked command ended because the role changed.
     Unblocked,
+    /// To a client that can follow it, from a replica outside a cluster: its primary is there (Valkey 8.0, valkey #325).
+    Redirect(Addr),
     /// The slot lives there.
     Moved {
         /// Which slot.
@@ -604,6 +626,7 @@ impl fmt::Display for Error {
                 "MASTERDOWN the link with the primary is down and stale data may not be served"
             }
             Error::Unblocked => "UNBLOCKED the role of this node changed while the command was blocked",
+            Error::Redirect(to) => return write!(f, "REDIRECT {to}"),
             Error::Moved { slot, to } => return write!(f, "MOVED {slot} {to}"),
             Error::Ask { slot, to } => return write!(f, "ASK {slot} {to}"),
             Error::ClusterDown => "CLUSTERDOWN The cluster is down",

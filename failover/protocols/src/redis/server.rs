@@ -16,7 +16,7 @@ use super::replication::History;
 use super::settings::{Persistence, Settings};
 use super::store::{Change, Store};
 use super::upstream::Upstream;
-use super::values::{Addr, Hex, Offset, RunId};
+use super::values::{Addr, Hex, Key, Offset, RunId};
 use crate::contract::{
     Closed, Cx, DiskImage, Duration, Inspection, LocalTime, Observation, Opened, Random, Role, SessionId,
     Shard, System, Token,
@@ -400,6 +400,10 @@ impl Server {
                 Reply::Hello(Greeted { protocol, mode: self.mode, replica, connection: session.0 })
             }
             Command::ClientSetName(_) | Command::Select(_) => Reply::Ok,
+            Command::ClientCapaRedirect if self.settings.flavour != Flavour::Valkey => {
+                Reply::Error(Error::Other("ERR unknown subcommand".into()))
+            }
+            Command::ClientCapaRedirect => self.flag(session, |connection| connection.redirects = true),
             Command::ClientKill(kind) => Reply::Integer(self.kill(cx, kind, session) as i64),
             Command::ClientPause(span) => {
                 let until = cx.now() + span;
@@ -454,6 +458,7 @@ impl Server {
             | Command::Shutdown(_)
             | Command::Sentinel(_)
             | Command::Cluster(_)
+            | Command::Migrate { .. }
             | Command::Quit
             | Command::Other(_)) => return Err(unknown),
         })
@@ -473,7 +478,9 @@ impl Server {
         data: Data,
         gate: &impl Gate,
     ) {
-        if self.paused_until.is_some() && data.is_write() && self.is_primary() {
+        // While a hand-over is decided, clients that could be redirected wait for the outcome.
+        let undecided = self.hand_over.is_some() && self.redirects(session);
+        if self.paused_until.is_some() && data.is_write() && (self.is_primary() || undecided) {
             self.block(session, Blocked::Pause, Some(Command::Data(data)));
             return;
         }
@@ -505,6 +512,12 @@ impl Server {
                 return Reply::Error(error);
             }
         }
+        if let Some(primary) = self.primary()
+            && self.redirects(session)
+            && (data.is_write() || self.connection(session).is_some_and(|connection| !connection.read_only))
+        {
+            return Reply::Error(Error::Redirect(primary));
+        }
         if data.is_write()
             && let Some(error) = self.refuses_writes()
         {
@@ -522,12 +535,24 @@ impl Server {
         executed.reply
     }
 
+    fn redirects(&self, session: SessionId) -> bool {
+        self.connection(session).is_some_and(|connection| connection.redirects)
+    }
+
     fn propagate<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>, data: Data) {
         self.log_write(cx, &data);
         if core::mem::take(&mut self.select_due) {
             self.feed(cx, Command::Select(0));
         }
         self.feed(cx, Command::Data(data));
+    }
+
+    /// Removes keys that are elsewhere now, here and at the replicas.
+    pub fn remove<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>, keys: Vec<Key>) {
+        let gone = Data::Del(keys);
+        if self.store.execute(&gone).change != Change::None {
+            self.propagate(cx, gone);
+        }
     }
 
     pub(super) fn log_write<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>, data: &Data) {
@@ -775,6 +800,13 @@ impl Server {
 
     // --- what it tells of itself ---
 
+    /// What it announces is about another shard from now on.
+    pub fn move_to_shard<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>, shard: Shard) {
+        self.shard = shard;
+        self.announced = None;
+        self.announce(cx);
+    }
+
     /// Announces role and writability where they changed.
     pub fn announce<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>) {
         let role = match (self.loading, self.is_primary()) {
@@ -856,7 +888,8 @@ impl Server {
 
     // --- disk ---
 
-    fn rewrite_config<S: RedisSystem>(&self, cx: &mut Cx<'_, S>) {
+    /// CONFIG REWRITE: whom it follows survives a restart.
+    pub fn rewrite_config<S: RedisSystem>(&self, cx: &mut Cx<'_, S>) {
         cx.replace(CONFIG, Record::Config { follows: self.primary() }.into());
         cx.sync(CONFIG);
     }
@@ -905,6 +938,7 @@ fn allowed_while_loading(command: &Command) -> bool {
         | Command::Role
         | Command::Hello(_)
         | Command::ClientSetName(_)
+        | Command::ClientCapaRedirect
         | Command::ClientKill(_)
         | Command::ConfigRewrite
         | Command::Multi
@@ -930,6 +964,7 @@ fn allowed_while_loading(command: &Command) -> bool {
         | Command::Wait { .. }
         | Command::Failover { .. }
         | Command::Asking
+        | Command::Migrate { .. }
         | Command::ReadOnly
         | Command::ReadWrite
         | Command::Other(_) => false,

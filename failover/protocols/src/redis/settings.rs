@@ -29,6 +29,8 @@ pub struct Settings {
     pub min_replicas_max_lag: u64,
     /// What survives a restart.
     pub persistence: Persistence,
+    /// On SIGTERM a primary hands over to a replica before it ends, and gives up after so long; zero: it just ends.
+    pub hand_over_on_term: Duration,
     /// How long a data set takes to be read at start; the node answers LOADING meanwhile.
     pub load_time: Duration,
     /// Rate at which a snapshot is loaded, in bytes per second; 0 for at once.
@@ -76,6 +78,7 @@ impl Default for Settings {
             min_replicas: 0,
             min_replicas_max_lag: 10,
             persistence: Persistence::None,
+            hand_over_on_term: Duration::ZERO,
             load_time: Duration::ZERO,
             load_rate: 0,
             quirks: Quirks::default(),

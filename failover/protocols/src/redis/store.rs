@@ -55,6 +55,11 @@ impl Store {
         self.keys.iter()
     }
 
+    /// What a key holds.
+    pub fn stored(&self, key: &Key) -> Option<&Stored> {
+        self.keys.get(key)
+    }
+
     /// Executes a command. Whether this node may do so is asked elsewhere.
     pub fn execute(&mut self, command: &Data) -> Executed {
         let read = |reply| Executed { reply, change: Change::None };

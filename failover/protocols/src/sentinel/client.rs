@@ -29,6 +29,8 @@ pub struct Policy {
     pub resolves_on_error: bool,
     /// A READONLY error makes it drop the connection and ask again; else it stays on a node that was demoted.
     pub resolves_on_read_only: bool,
+    /// It says CLIENT CAPA redirect, and goes where a demoted node sends it (Valkey 8.0).
+    pub follows_redirects: bool,
     /// It subscribes to `+switch-master` and leaves the old primary when it hears of a new one.
     pub subscribes: bool,
     /// Pause between two attempts to find the primary.
@@ -58,6 +60,7 @@ impl Default for Policy {
             discovery: Discovery::Entries,
             resolves_on_error: true,
             resolves_on_read_only: true,
+            follows_redirects: false,
             subscribes: false,
             retry: Duration::from_millis(100),
             connect_timeout: Duration::from_secs(1),
@@ -65,6 +68,9 @@ impl Default for Policy {
         }
     }
 }
+
+/// Stands for answers that nobody waits for.
+const NOBODYS: RequestId = RequestId(u64::MAX);
 
 /// Timers of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,6 +102,8 @@ pub struct Client {
     /// Connections to nodes that an operation named.
     direct: BTreeMap<Addr, Direct>,
     deadline_set: Option<LocalTime>,
+    /// A demoted node sent us there; we go when it has answered everything.
+    redirected: Option<Addr>,
     /// Keys hold strings, as far as seen; else lists.
     strings: bool,
 }
@@ -151,6 +159,7 @@ impl Client {
             waiting: VecDeque::new(),
             direct: BTreeMap::new(),
             deadline_set: None,
+            redirected: None,
             strings: false,
         }
     }
@@ -242,6 +251,10 @@ impl Client {
             Discovery::EntriesAndRole | Discovery::AddressAndRole => Command::Role,
         };
         cx.send(session, Message::Command(question));
+        if self.policy.follows_redirects {
+            cx.send(session, Message::Command(Command::ClientCapaRedirect));
+        }
+        self.redirected = None;
         self.known = Some(addr);
         self.route = Route::Connecting { session, addr };
         self.be_patient(cx);
@@ -257,7 +270,9 @@ impl Client {
             return;
         }
         cx.cancel_timer(super::Timer::Client(Timer::Patience));
-        self.route = Route::Open { session, addr, sent: VecDeque::new() };
+        let answers_to_come = usize::from(self.policy.follows_redirects);
+        let sent = core::iter::repeat_n(Sent::Operation(NOBODYS), answers_to_come).collect();
+        self.route = Route::Open { session, addr, sent };
         for request in core::mem::take(&mut self.waiting) {
             self.send(cx, request);
         }
@@ -302,6 +317,7 @@ impl Client {
             Route::Connecting { session, .. } => cx.close(session),
             Route::Open { session, sent, addr } => {
                 cx.close(session);
+                self.redirected = None;
                 self.give_up_sent(cx, sent, addr);
             }
         }
@@ -340,13 +356,16 @@ impl Client {
         let Route::Open { sent, addr, .. } = &mut self.route else { return };
         let addr = *addr;
         match sent.pop_front() {
-            Some(Sent::Operation(request)) => self.on_result(cx, request, reply, addr),
+            Some(Sent::Operation(request)) => {
+                self.on_result(cx, request, reply, addr);
+                self.follow_redirection(cx);
+            }
             Some(Sent::Write(request)) if reply.is_error() => {
                 // Not executed; the answer to WAIT says nothing any more.
                 if let Some(Sent::Wait(waiting)) = sent.front().copied()
                     && waiting == request
                 {
-                    sent[0] = Sent::Operation(RequestId(u64::MAX));
+                    sent[0] = Sent::Operation(NOBODYS);
                 }
                 self.on_result(cx, request, reply, addr);
             }
@@ -372,6 +391,15 @@ impl Client {
             self.send(cx, request);
             return;
         }
+        if let Reply::Error(Error::Redirect(to)) = reply {
+            // Certainly not executed: it goes there with whatever is asked meanwhile.
+            self.redirected = Some(to);
+            self.waiting.push_back(request);
+            if let Some(operation) = self.operations.get_mut(&request) {
+                operation.sent = false;
+            }
+            return;
+        }
         // Client libraries take LOADING for an error of the connection; Pika's refusal is not in their READONLY class.
         let leave = match reply {
             Reply::Error(Error::ReadOnly) => self.policy.resolves_on_read_only,
@@ -385,6 +413,16 @@ impl Client {
             self.known = None;
             self.lose_route(cx);
             self.resolve_if_wanted(cx);
+        }
+    }
+
+    /// Goes where a demoted node sent us, once it owes no answer any more.
+    fn follow_redirection(&mut self, cx: &mut Cx<'_, SentinelSystem>) {
+        let Route::Open { sent, .. } = &self.route else { return };
+        if let Some(to) = self.redirected.filter(|_| sent.is_empty()) {
+            // Its address is known; the sentinels may not know it yet.
+            self.lose_route(cx);
+            self.dial(cx, to);
         }
     }
 
@@ -546,6 +584,7 @@ impl Node<SentinelSystem> for Client {
         if self.route_session() == Some(session) {
             let dialling = matches!(self.route, Route::Connecting { .. });
             let route = core::mem::replace(&mut self.route, Route::None);
+            self.redirected = None;
             if let Route::Open { sent, addr, .. } = route {
                 self.give_up_sent(cx, sent, addr);
             }
@@ -591,7 +630,9 @@ impl Node<SentinelSystem> for Client {
         match direct {
             Some((node, Some(command))) => self.send_direct(cx, request, node, command),
             Some((_, None)) => self.finish(cx, request, Outcome::Fail(Failure::Rejected), None),
-            None if matches!(self.route, Route::Open { .. }) => self.send(cx, request),
+            None if matches!(self.route, Route::Open { .. }) && self.redirected.is_none() => {
+                self.send(cx, request);
+            }
             None => {
                 self.waiting.push_back(request);
                 self.resolve(cx);
@@ -666,7 +707,7 @@ fn failure_of(op: &Op, error: &Error) -> Outcome {
         return Outcome::Text(alloc::format!("{error}"));
     }
     Outcome::Fail(match error {
-        Error::ReadOnly | Error::PikaReadOnly => Failure::NotPrimary,
+        Error::ReadOnly | Error::PikaReadOnly | Error::Redirect(_) => Failure::NotPrimary,
         Error::NoReplicas => Failure::Unsafe,
         Error::Loading | Error::PrimaryDown | Error::ClusterDown | Error::SlotNotServed => {
             Failure::Unavailable
@@ -687,6 +728,10 @@ fn words_to_command(words: &str) -> Option<Command> {
         ["client", "pause", millis] => Command::ClientPause(Duration::from_millis(millis.parse().ok()?)),
         ["client", "unpause"] => Command::ClientUnpause,
         ["failover"] => Command::Failover { to: None, force: false, timeout: Duration::ZERO, abort: false },
+        ["failover", "timeout", millis] => {
+            let timeout = Duration::from_millis(millis.parse().ok()?);
+            Command::Failover { to: None, force: false, timeout, abort: false }
+        }
         ["failover", "abort"] => {
             Command::Failover { to: None, force: false, timeout: Duration::ZERO, abort: true }
         }

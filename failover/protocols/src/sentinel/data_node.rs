@@ -15,12 +15,33 @@ pub struct DataNode {
     server: Server,
     /// Ends the process when the data is saved.
     leaving: Option<Token>,
+    /// It was told to end, and hands over first.
+    handing_over: bool,
 }
 
 impl DataNode {
     /// A node before its start.
     pub fn new(settings: Settings, me: Addr) -> DataNode {
-        DataNode { server: Server::new(settings, me, Mode::Standalone), leaving: None }
+        DataNode { server: Server::new(settings, me, Mode::Standalone), leaving: None, handing_over: false }
+    }
+
+    /// SIGTERM: a primary with a replica may first hand over to it, by a FAILOVER of its own (proposed for servers outside
+    /// a cluster in valkey #2349); it ends when that is decided.
+    fn terminate(&mut self, cx: &mut Cx<'_, SentinelSystem>) {
+        let span = self.server.settings.hand_over_on_term;
+        self.handing_over = !span.is_zero() && self.server.begin_hand_over(cx, span);
+        if !self.handing_over {
+            self.leave(cx, true);
+        }
+    }
+
+    fn leave_when_decided(&mut self, cx: &mut Cx<'_, SentinelSystem>) {
+        if self.handing_over && !self.server.hands_over() && !self.server.is_paused() {
+            self.handing_over = false;
+            // Or its restart would make a second primary.
+            self.server.rewrite_config(cx);
+            self.leave(cx, true);
+        }
     }
 
     /// SHUTDOWN or SIGTERM: saves if snapshots are configured, then ends.
@@ -58,6 +79,7 @@ impl Node<SentinelSystem> for DataNode {
     fn on_timer(&mut self, cx: &mut Cx<'_, SentinelSystem>, timer: Timer) {
         if let Timer::Data(timer) = timer {
             self.server.on_timer(cx, timer, &Open);
+            self.leave_when_decided(cx);
         }
     }
 
@@ -69,7 +91,7 @@ impl Node<SentinelSystem> for DataNode {
 
     fn on_signal(&mut self, cx: &mut Cx<'_, SentinelSystem>, signal: Signal) {
         let Signal::Terminate = signal;
-        self.leave(cx, true);
+        self.terminate(cx);
     }
 
     fn inspect(&self) -> Vec<Inspection> {

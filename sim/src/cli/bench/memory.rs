@@ -2,6 +2,7 @@
 
 use super::figure::{Bar, Table};
 use super::{Cli, Failure};
+use std::ffi::OsStr;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,15 +11,22 @@ const MEBIBYTES: f64 = 300.0;
 
 pub(super) fn measure<W: Write>(cli: &Cli, table: &mut Table<W>) -> Result<(), Failure> {
     table.heading("peak resident memory")?;
+    let peak = peak_of(cli, &["sentinel/primary-crash", "--seeds", "1..1000"].map(OsStr::new))?;
+    table.figure("sentinel/primary-crash, 1,000 runs", peak, "MiB", Bar::AtMost(MEBIBYTES))?;
+    Ok(())
+}
+
+/// Peak memory of `firedrill run` with these arguments, in MiB.
+pub(super) fn peak_of(cli: &Cli, arguments: &[&OsStr]) -> std::io::Result<f64> {
     let mut child = Command::new(std::env::current_exe()?)
-        .args(["run", "sentinel/primary-crash", "--seeds", "1..1000", "--format", "json", "--scenarios"])
+        .arg("run")
+        .args(arguments)
+        .args(["--format", "json", "--scenarios"])
         .arg(&cli.scenarios)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    let peak = watch(&mut child)?;
-    table.figure("sentinel/primary-crash, 1,000 runs", peak, "MiB", Bar::AtMost(MEBIBYTES))?;
-    Ok(())
+    watch(&mut child)
 }
 
 /// The high-water mark of a child, in MiB; it never falls, so its last reading counts.

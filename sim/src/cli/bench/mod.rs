@@ -2,6 +2,7 @@
 
 mod checkers;
 mod figure;
+mod gossip;
 mod memory;
 mod reports;
 mod speed;
@@ -39,6 +40,8 @@ enum Section {
     Memory,
     /// A report over twenty thousand stored runs.
     Reports,
+    /// The cluster bus: speed and memory from 6 to 200 nodes.
+    Gossip,
     /// The checkers beside Porcupine.
     Checkers,
 }
@@ -51,6 +54,7 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             Section::Speed => speed::measure(cli, args, &mut table)?,
             Section::Memory => memory::measure(cli, &mut table)?,
             Section::Reports => reports::measure(cli, &mut table)?,
+            Section::Gossip => gossip::measure(cli, &mut table)?,
             Section::Checkers => checkers::measure(args, &mut table)?,
         }
     }
