@@ -10,6 +10,7 @@ pub mod linear;
 pub mod measure;
 pub mod meter;
 pub mod record;
+pub mod sessions;
 pub mod slo;
 pub mod stats;
 pub mod transactions;

@@ -24,6 +24,9 @@ pub struct Measurement {
     pub cost: Cost,
     /// Whether the history is linearizable.
     pub linearizable: Linearizability,
+    /// Session guarantees and causal order; `None`: nobody asked.
+    #[serde(default)]
+    pub sessions: Option<crate::sessions::Sessions>,
     /// After the quiet tail: all replicas of each shard hold the same data, and writes are served again.
     pub converged: Option<bool>,
     /// The system never served a good write probe again after its last fault healed.

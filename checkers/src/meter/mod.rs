@@ -116,6 +116,7 @@ pub fn measure(records: &Records, options: &MeterOptions) -> Measurement {
         load,
         cost,
         linearizable: Linearizability::NotChecked,
+        sessions: None,
         converged: run.finals.converged(&run).map(|same| same && probes.serving_at_end()),
         stuck: probes.stuck(run.last_heal()),
         faults: records.journal.faults.len() as u32,

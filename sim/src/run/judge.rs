@@ -5,12 +5,19 @@ use firedrill_checkers::linear::{self, Overall};
 use firedrill_checkers::measure::{Linearizability, Measurement};
 use firedrill_checkers::meter::{self, MeterOptions};
 use firedrill_checkers::record::{Records, SimTime};
+use firedrill_checkers::sessions;
 
 /// Everything that is measured in a run.
 pub fn measure(scenario: &Scenario, records: &Records) -> Measurement {
     let mut measured = meter::measure(records, &meter_options(scenario));
     measured.linearizable = linearizable(scenario.linearizability_budget, records);
+    measured.sessions = asks_for_sessions(scenario).then(|| sessions::measure(&records.history));
     measured
+}
+
+/// Session guarantees are looked at where an expectation names them.
+fn asks_for_sessions(scenario: &Scenario) -> bool {
+    scenario.expect.iter().chain(&scenario.caught_by).any(|text| text.contains("sessions."))
 }
 
 /// What a scenario tells the meter.

@@ -9,11 +9,13 @@ use firedrill_node::driver::{Frames, Wire};
 use firedrill_protocols::agent::quirks::Quirks as ProtocolQuirks;
 use firedrill_protocols::agent::settings as agent;
 use firedrill_protocols::agent::settings::{
-    CLIENT_PORT, COORDINATION_PORT, FENCE_PORT, HEALTH_PORT, HEARTBEAT_PORT, MONITOR_PORT, PEER_PORT,
-    RAFT_PORT, REPLICATION_PORT, ROUTE_PORT, WATCHDOG_PORT,
+    CLIENT_PORT, COORDINATION_PORT, DISK_PORT, FENCE_PORT, HEALTH_PORT, HEARTBEAT_PORT, MONITOR_PORT,
+    PEER_PORT, RAFT_PORT, REPLICATION_PORT, ROUTE_PORT, WATCHDOG_PORT,
 };
 use firedrill_protocols::agent::{Agent, Kind, NodeId, Settings};
-use firedrill_protocols::agent::{client, coordination, fencer, monitor, node, router, watchdog};
+use firedrill_protocols::agent::{
+    anywhere, client, coordination, disk, fencer, monitor, node, router, slots, watchdog,
+};
 use firedrill_protocols::contract::Shard;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -48,6 +50,14 @@ pub struct Config {
     pub lease: Lease,
     /// How the old primary is made harmless.
     pub fence: Fence,
+    /// How long a fence may take before the promotion is given up.
+    pub fence_timeout: Span,
+    /// Where the log is kept; a shared disk is a machine of its own, `shared-disk`.
+    pub storage: Storage,
+    /// What the shared disk checks before it takes a write.
+    pub disk_check: DiskCheck,
+    /// Slots of the shared disk through which nodes are told to reset themselves; `null`: nobody watches them.
+    pub slots: Option<Slots>,
     /// A watchdog beside each data node resets it when the lease was not renewed for this long; `null`: none.
     pub watchdog: Option<Span>,
     /// Who decides about promotions.
@@ -56,22 +66,38 @@ pub struct Config {
     pub isolate_after: Option<Span>,
     /// Heartbeats between data nodes.
     pub heartbeat: Heartbeat,
+    /// Whose word may end a primary's right before its lease is over. With `heartbeat` it needs `"fence": "power"`.
+    pub detector: Detector,
+    /// Data nodes are told of changes in the coordination service; with `keys_pull_every` they read it at that interval
+    /// instead.
+    pub keys_pull_every: Option<Span>,
     /// Health checks of the monitor; the default is 5 s / 2 s / 3.
     pub health: Health,
     /// The rules of the log.
     pub log_rules: LogRules,
     /// Where reads are answered.
     pub consistency: Consistency,
+    /// Who takes writes. With `anywhere` there is no primary and nothing that serves one: no coordination service,
+    /// monitor or router; lists only, and `strong` reads are served as `eventual`.
+    pub writers: Writers,
+    /// With writers `anywhere`: how copies tell newer from older.
+    pub versions: Versions,
     /// Entries that a new primary replays per second.
     pub replay_per_second: u64,
     /// Leases of the coordination service keep their remaining time over a change of its leader.
     pub lease_checkpoint: bool,
+    /// Whose semantics leases have.
+    pub lease_semantics: LeaseSemantics,
+    /// How clients of the coordination service wait for their proposals.
+    pub proposals: Proposals,
     /// Routers are told of a new primary at once; with `pull_every` they ask at that interval instead.
     pub route_pull_every: Option<Span>,
     /// Consecutive errors that open a client's circuit breaker; `0`: no breaker.
     pub breaker_errors: u32,
     /// How long the breaker stays open.
     pub breaker_open: Span,
+    /// How long a client waits for the first answer of a node before it leaves it.
+    pub client_silence: Span,
     /// Historical faults.
     pub quirks: Quirks,
 }
@@ -92,18 +118,29 @@ impl Default for Config {
             snapshot_every: Span(agent.snapshot_every),
             lease: Lease::default(),
             fence: Fence::Wait,
+            fence_timeout: Span(agent.fence_timeout),
+            storage: Storage::Own,
+            disk_check: DiskCheck::Epoch,
+            slots: None,
             watchdog: None,
             election: Election::Votes,
             isolate_after: None,
             heartbeat: Heartbeat::default(),
+            detector: Detector::Monitor,
+            keys_pull_every: None,
             health: Health::default(),
             log_rules: LogRules::Corrected,
             consistency: Consistency::Strong,
+            writers: Writers::Primary,
+            versions: Versions::Vector,
             replay_per_second: agent.replay_per_second,
             lease_checkpoint: false,
+            lease_semantics: LeaseSemantics::Etcd,
+            proposals: Proposals::Corrected,
             route_pull_every: None,
             breaker_errors: 0,
             breaker_open: Span::secs(30),
+            client_silence: Span::secs(1),
             quirks: Quirks::default(),
         }
     }
@@ -145,6 +182,141 @@ pub enum Fence {
     Power,
     /// The other data nodes refuse its term.
     Token,
+    /// The shared disk refuses its epoch.
+    DiskLock,
+    /// The shared disk forgets its registration.
+    Preempt,
+    /// A reset is written into its slot on the shared disk, and waited for.
+    PoisonPill,
+}
+
+/// Where the log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Storage {
+    /// On a disk of each data node's own.
+    Own,
+    /// On one disk that all reach.
+    Shared,
+}
+
+/// What the shared disk checks before it takes a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskCheck {
+    /// The epoch of the writer's lock.
+    Epoch,
+    /// The writer's registration.
+    Registration,
+    /// Nothing.
+    Nothing,
+}
+
+/// The slots of the shared disk; a process beside each data node watches its slot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Slots {
+    /// How often the slot is read.
+    pub every: Span,
+    /// The host is reset when no read has succeeded for this long.
+    pub watchdog: Span,
+    /// How long the writer of a reset waits until it counts on it.
+    pub message_wait: Span,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        let slots = agent::SlotSettings::default();
+        Slots {
+            every: Span(slots.every),
+            watchdog: Span(slots.watchdog),
+            message_wait: Span(slots.message_wait),
+        }
+    }
+}
+
+/// Whose word may end a primary's right before its lease is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Detector {
+    /// The monitor's, where power fencing lets it; else nobody's.
+    Monitor,
+    /// The heartbeats' of a majority of the data nodes.
+    Heartbeat,
+}
+
+/// Who takes writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Writers {
+    /// The primary.
+    Primary,
+    /// Every data node.
+    Anywhere,
+}
+
+/// How copies tell newer from older.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Versions {
+    /// Version vectors: concurrent writes are both kept.
+    Vector,
+    /// One integer, as a published sample has it: the larger wins.
+    Scalar,
+}
+
+/// Whose semantics leases have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseSemantics {
+    /// etcd: over after the time to live.
+    Etcd,
+    /// Consul: over after twice the time to live, or when the monitor calls the holder dead; then nobody gets the lock
+    /// for `lock_delay`.
+    Consul {
+        /// 15 s unless configured.
+        #[serde(default = "lock_delay")]
+        lock_delay: Span,
+        /// The session also ends when the monitor calls its node dead.
+        #[serde(default)]
+        health_checks: bool,
+    },
+    /// ZooKeeper: 2 to 20 ticks long, over at the next multiple of a tick.
+    ZooKeeper {
+        /// 2 s unless configured.
+        #[serde(default = "tick")]
+        tick: Span,
+    },
+}
+
+fn lock_delay() -> Span {
+    Span::secs(15)
+}
+
+fn tick() -> Span {
+    Span::secs(2)
+}
+
+impl LeaseSemantics {
+    fn settings(self) -> agent::LeaseSemantics {
+        match self {
+            LeaseSemantics::Etcd => agent::LeaseSemantics::Etcd,
+            LeaseSemantics::Consul { lock_delay, health_checks } => {
+                agent::LeaseSemantics::Consul { lock_delay: lock_delay.0, health_checks }
+            }
+            LeaseSemantics::ZooKeeper { tick } => agent::LeaseSemantics::ZooKeeper { tick: tick.0 },
+        }
+    }
+}
+
+/// How clients of the coordination service wait for their proposals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Proposals {
+    /// Each answer names its proposal, and without one nobody knows.
+    Corrected,
+    /// As a published sample has it: one channel of acknowledgements for all, and a late one is a failure.
+    AsPrinted,
 }
 
 /// Who decides about promotions.
@@ -231,6 +403,8 @@ pub enum Anchor {
     Send,
     /// From the arrival of its answer.
     Receive,
+    /// From when the holder notices that renewals fail.
+    Suspend,
 }
 
 /// When the holder looks at its lease.
@@ -265,12 +439,24 @@ pub struct Heartbeat {
     pub interval: Span,
     /// How many may be missed.
     pub missed: u32,
+    /// `heartbeat_interval: 2000, fail_recv_const: 5` as corosync reads them: not 2 s and five missed beats, but five
+    /// rotations of an idle token, 180 ms each. `interval` and `missed` do not count then.
+    pub as_printed: bool,
+}
+
+impl Heartbeat {
+    fn settings(&self) -> agent::HeartbeatSettings {
+        match self.as_printed {
+            true => agent::HeartbeatSettings::AS_PRINTED,
+            false => agent::HeartbeatSettings { interval: self.interval.0, missed: self.missed },
+        }
+    }
 }
 
 impl Default for Heartbeat {
     fn default() -> Self {
         let beat = agent::HeartbeatSettings::default();
-        Heartbeat { interval: Span(beat.interval), missed: beat.missed }
+        Heartbeat { interval: Span(beat.interval), missed: beat.missed, as_printed: false }
     }
 }
 
@@ -340,6 +526,7 @@ struct Machines {
     monitor: crate::world::HostIndex,
     routers: Vec<crate::world::HostIndex>,
     fencer: Option<crate::world::HostIndex>,
+    disk: Option<crate::world::HostIndex>,
 }
 
 impl SystemUnderTest for Config {
@@ -347,6 +534,9 @@ impl SystemUnderTest for Config {
 
     fn layout(&self, clients: &[Client]) -> Layout<Agent> {
         let mut build = Builder::new();
+        if self.writers == Writers::Anywhere {
+            return self.layout_anywhere(build, clients);
+        }
         let machines = self.machines(&mut build);
         let settings = Arc::new(self.settings(&build, &machines));
         self.data_nodes(&mut build, &machines, &settings);
@@ -374,6 +564,7 @@ impl SystemUnderTest for Config {
                 move || Box::new(fencer::Fencer::new(shared.clone())),
             );
         }
+        self.shared_disk(&mut build, &machines, &settings);
         let region = match self.place {
             Place::OneRegion => "here",
             Place::TwoRegions => "users",
@@ -403,6 +594,62 @@ impl SystemUnderTest for Config {
 }
 
 impl Config {
+    /// Data nodes that all take writes, and clients; nothing else.
+    fn layout_anywhere(&self, mut build: Builder<Agent>, clients: &[Client]) -> Layout<Agent> {
+        let count = usize::from(self.agents);
+        let hosts: Vec<_> = (0..count)
+            .map(|at| {
+                let (zone, region) = self.place_of(at, count);
+                build.host(&format!("agent-{}", at + 1), &zone, region)
+            })
+            .collect();
+        let cluster = agent::Cluster {
+            data: hosts.iter().map(|host| build.address(*host, CLIENT_PORT)).collect(),
+            ..agent::Cluster::default()
+        };
+        let defaults = Settings::new(cluster);
+        let settings = Arc::new(Settings { agent: self.agent_settings(defaults.agent.clone()), ..defaults });
+        for (at, host) in hosts.into_iter().enumerate() {
+            let shared = settings.clone();
+            let ports = [(CLIENT_PORT, Kind::Client), (REPLICATION_PORT, Kind::Gossip)];
+            build.process(
+                &format!("agent-{}", at + 1),
+                NodeClass::Data,
+                host,
+                &ports,
+                Some(Shard(0)),
+                move || Box::new(anywhere::AnywhereNode::new(shared.clone(), NodeId(at as u8 + 1))),
+            );
+        }
+        let region = if self.place == Place::TwoRegions { "users" } else { "here" };
+        for client in clients {
+            let shared = settings.clone();
+            build.client(client, "clients", region, move || {
+                Box::new(anywhere::AnywhereClient::new(shared.clone()))
+            });
+        }
+        build.build()
+    }
+
+    /// The shared disk, and the watchers of its slots.
+    fn shared_disk(&self, build: &mut Builder<Agent>, machines: &Machines, settings: &Arc<Settings>) {
+        let Some(host) = machines.disk else { return };
+        let shared = settings.clone();
+        let ports = [(DISK_PORT, Kind::Disk)];
+        build.process("shared-disk", NodeClass::Service, host, &ports, None, move || {
+            Box::new(disk::SharedDisk::new(shared.clone()))
+        });
+        if self.slots.is_none() {
+            return;
+        }
+        for (at, host) in machines.agents.iter().enumerate() {
+            let shared = settings.clone();
+            build.process(&format!("slot-{}", at + 1), NodeClass::Service, *host, &[], None, move || {
+                Box::new(slots::SlotWatch::new(shared.clone(), NodeId(at as u8 + 1)))
+            });
+        }
+    }
+
     /// Region and zone of the `at`-th of `count` nodes.
     fn place_of(&self, at: usize, count: usize) -> (String, &'static str) {
         match self.place {
@@ -442,7 +689,9 @@ impl Config {
         let routers =
             (1..=self.routers).map(|at| build.host(&format!("router-{at}"), zone, region)).collect();
         let fencer = (self.fence == Fence::Power).then(|| build.host("fencer", zone, region));
-        Machines { agents, coordinators, monitor, routers, fencer }
+        let disk = (self.storage == Storage::Shared || self.slots.is_some())
+            .then(|| build.host("shared-disk", "storage", region));
+        Machines { agents, coordinators, monitor, routers, fencer, disk }
     }
 
     fn coordinator_name(&self, at: usize) -> String {
@@ -503,12 +752,18 @@ impl Config {
             monitor: Some(build.address(machines.monitor, MONITOR_PORT)),
             routers: on(&machines.routers, ROUTE_PORT),
             fencer: machines.fencer.map(|host| build.address(host, FENCE_PORT)),
+            disk: machines.disk.map(|host| build.address(host, DISK_PORT)),
         };
         let defaults = Settings::new(cluster);
         Settings {
             agent: self.agent_settings(defaults.agent.clone()),
             coordination: agent::CoordinationSettings {
                 lease_checkpoint: self.lease_checkpoint,
+                semantics: self.lease_semantics.settings(),
+                proposals: match self.proposals {
+                    Proposals::Corrected => agent::Proposals::Corrected,
+                    Proposals::AsPrinted => agent::Proposals::AsPrinted,
+                },
                 ..defaults.coordination
             },
             health: agent::HealthSettings {
@@ -525,6 +780,7 @@ impl Config {
                     .map_or(agent::RouteMode::Push, |every| agent::RouteMode::Pull(every.0)),
                 breaker_errors: self.breaker_errors,
                 breaker_open: self.breaker_open.0,
+                silence: self.client_silence.0,
                 ..defaults.routing
             },
             quirks: self.quirks.into(),
@@ -544,7 +800,10 @@ impl Config {
             lag_max_bytes: self.lag_max.0,
             wal: self.wal,
             snapshot_every: self.snapshot_every.0,
-            lease: self.lease.settings(),
+            lease: agent::LeaseSettings {
+                ttl: self.lease_semantics.settings().negotiated(self.lease.ttl.0),
+                ..self.lease.settings()
+            },
             keeper: if self.lease.keeper_beside { agent::Keeper::Beside } else { agent::Keeper::Inside },
             keeper_period: self.lease.keeper_period.0,
             fence: match self.fence {
@@ -552,6 +811,31 @@ impl Config {
                 Fence::Wait => agent::Fence::Wait,
                 Fence::Power => agent::Fence::Power,
                 Fence::Token => agent::Fence::Token,
+                Fence::DiskLock => agent::Fence::DiskLock,
+                Fence::Preempt => agent::Fence::Preempt,
+                Fence::PoisonPill => agent::Fence::PoisonPill,
+            },
+            fence_timeout: self.fence_timeout.0,
+            storage: self.storage_settings(),
+            slots: self.slots.as_ref().map_or(defaults.slots, |slots| agent::SlotSettings {
+                every: slots.every.0,
+                watchdog: slots.watchdog.0,
+                message_wait: slots.message_wait.0,
+            }),
+            detector: match self.detector {
+                Detector::Monitor => agent::Detector::Monitor,
+                Detector::Heartbeat => agent::Detector::Heartbeat,
+            },
+            metadata: self
+                .keys_pull_every
+                .map_or(agent::Metadata::Push, |every| agent::Metadata::Pull(every.0)),
+            writers: match self.writers {
+                Writers::Primary => agent::Writers::Primary,
+                Writers::Anywhere => agent::Writers::Anywhere,
+            },
+            versions: match self.versions {
+                Versions::Vector => agent::Versions::Vector,
+                Versions::Scalar => agent::Versions::Scalar,
             },
             election: match self.election {
                 Election::Votes => agent::ElectionRule::Votes,
@@ -559,10 +843,7 @@ impl Config {
             },
             watchdog: self.watchdog.map(|span| span.0),
             isolate_after: self.isolate_after.map(|span| span.0),
-            heartbeat: agent::HeartbeatSettings {
-                interval: self.heartbeat.interval.0,
-                missed: self.heartbeat.missed,
-            },
+            heartbeat: self.heartbeat.settings(),
             log_rules: match self.log_rules {
                 LogRules::Corrected => agent::LogRules::Corrected,
                 LogRules::AsPrinted => agent::LogRules::AsPrinted,
@@ -578,6 +859,20 @@ impl Config {
     }
 }
 
+impl Config {
+    fn storage_settings(&self) -> agent::Storage {
+        let check = match self.disk_check {
+            DiskCheck::Epoch => agent::DiskCheck::Epoch,
+            DiskCheck::Registration => agent::DiskCheck::Registration,
+            DiskCheck::Nothing => agent::DiskCheck::Nothing,
+        };
+        match self.storage {
+            Storage::Own => agent::Storage::Own,
+            Storage::Shared => agent::Storage::Shared(check),
+        }
+    }
+}
+
 impl Lease {
     fn settings(&self) -> agent::LeaseSettings {
         agent::LeaseSettings {
@@ -588,6 +883,7 @@ impl Lease {
             anchor: match self.anchor {
                 Anchor::Send => agent::Anchor::Send,
                 Anchor::Receive => agent::Anchor::Receive,
+                Anchor::Suspend => agent::Anchor::Suspend,
             },
             check: match self.check {
                 Check::Ack => agent::LeaseCheck::Ack,

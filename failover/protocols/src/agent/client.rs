@@ -1,10 +1,14 @@
 //! A client: asks a router for the primary, talks to the primary, and goes back to the router when that fails.
 //!
 //! What it reports is what it can know: refused, or never sent, is certainly without effect; sent and unanswered is
-//! unknown. Only what was certainly without effect is tried again, and only before its deadline.
+//! unknown. Only what was certainly without effect is tried again, and only before its deadline. A new primary gets
+//! what comes from now on; what is open at the old one is still waited for, up to its deadline.
+//!
+//! Reads go to the primary (*strong*), or to a replica near by: *eventual* takes what it has, *causal* shows it the
+//! position that this client has seen (the session token) and goes to the primary if the replica is not so far.
 
 use super::message::{Message, Refusal, Route};
-use super::settings::{NodeId, Settings};
+use super::settings::{Consistency, NodeId, Settings};
 use super::wal::Position;
 use super::{Agent, Kind, Timer};
 use crate::contract::*;
@@ -16,7 +20,8 @@ use alloc::sync::Arc;
 struct Open {
     op: Op,
     deadline: LocalTime,
-    sent: bool,
+    /// The session it was sent on.
+    sent: Option<SessionId>,
     /// Why the last attempt failed without effect.
     refused: Failure,
 }
@@ -41,6 +46,14 @@ pub struct Client {
     hint: Option<NodeId>,
     primary: Option<(SessionId, NodeId)>,
     primary_open: bool,
+    /// Sessions to primaries of the past on which something is still open.
+    lingering: BTreeMap<SessionId, NodeId>,
+    /// The replica that reads go to, where they need not go to the primary.
+    reader: Option<(SessionId, NodeId)>,
+    reader_open: bool,
+    next_reader: usize,
+    reads: VecDeque<u64>,
+    reader_heard: LocalTime,
     open: BTreeMap<u64, Open>,
     queue: VecDeque<u64>,
     direct: BTreeMap<SessionId, Direct>,
@@ -68,6 +81,12 @@ impl Client {
             hint: None,
             primary: None,
             primary_open: false,
+            lingering: BTreeMap::new(),
+            reader: None,
+            reader_open: false,
+            next_reader: number,
+            reads: VecDeque::new(),
+            reader_heard: LocalTime(0),
             open: BTreeMap::new(),
             queue: VecDeque::new(),
             direct: BTreeMap::new(),
@@ -114,7 +133,7 @@ impl Client {
         let Some((session, _)) = self.primary.filter(|_| self.primary_open) else { return };
         while let Some(id) = self.queue.pop_front() {
             let Some(open) = self.open.get_mut(&id) else { continue };
-            open.sent = true;
+            open.sent = Some(session);
             cx.send(session, Message::Query { id, op: open.op.clone(), seen: self.seen });
             cx.set_timer(Timer::Silence, self.settings.routing.silence);
         }
@@ -127,11 +146,16 @@ impl Client {
             self.open.iter().filter(|(_, open)| open.deadline <= now).map(|(id, _)| *id).collect();
         for id in due {
             let Some(open) = self.open.get(&id) else { continue };
-            let outcome =
-                if open.sent { Outcome::Unknown(Failure::Timeout) } else { Outcome::Fail(open.refused) };
+            let outcome = if open.sent.is_some() {
+                Outcome::Unknown(Failure::Timeout)
+            } else {
+                Outcome::Fail(open.refused)
+            };
             self.finish(cx, id, outcome, None);
         }
         self.queue.retain(|id| self.open.contains_key(id));
+        self.reads.retain(|id| self.open.contains_key(id));
+        self.sweep(cx);
         self.deadline_set = false;
         self.arm_deadline(cx);
     }
@@ -149,6 +173,7 @@ impl Client {
     fn on_result(
         &mut self,
         cx: &mut Cx<'_, Agent>,
+        session: SessionId,
         id: u64,
         result: Result<Outcome, Refusal>,
         by: Option<NodeId>,
@@ -159,20 +184,32 @@ impl Client {
                 self.back_off = self.settings.routing.back_off;
                 self.finish(cx, id, outcome, address);
             }
+            Err(_) if self.reader.is_some_and(|(reader, _)| reader == session) => self.read_elsewhere(cx, id),
             Err(Refusal::Unknown) => self.finish(cx, id, Outcome::Unknown(Failure::Unsafe), address),
-            Err(Refusal::Unsafe) => self.again(cx, id, Failure::Unsafe, None),
-            Err(Refusal::NotPrimary(hint)) => self.again(cx, id, Failure::NotPrimary, hint),
+            Err(Refusal::Unsafe) => self.again(cx, session, id, Failure::Unsafe, None),
+            Err(Refusal::NotPrimary(hint)) => self.again(cx, session, id, Failure::NotPrimary, hint),
         }
+        self.sweep(cx);
     }
 
     /// It had no effect: try elsewhere, after a while, while there is time.
-    fn again(&mut self, cx: &mut Cx<'_, Agent>, id: u64, why: Failure, hint: Option<NodeId>) {
+    fn again(
+        &mut self,
+        cx: &mut Cx<'_, Agent>,
+        session: SessionId,
+        id: u64,
+        why: Failure,
+        hint: Option<NodeId>,
+    ) {
         if let Some(open) = self.open.get_mut(&id) {
-            open.sent = false;
+            open.sent = None;
             open.refused = why;
             self.queue.push_back(id);
         }
-        // Leave the node; what else is open there stays unknown only if it was sent.
+        // What is open at another node stays open there.
+        if self.primary.is_none_or(|(primary, _)| primary != session) {
+            return self.pump(cx);
+        }
         if self.primary.is_some_and(|(_, node)| Some(node) != hint) && why == Failure::NotPrimary {
             self.leave_primary(cx, Failure::Disconnected);
         }
@@ -182,6 +219,72 @@ impl Client {
                 self.dial_primary(cx);
             }
             None => self.wait(cx),
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------- reads at a replica
+
+    /// Whether this operation may go to a replica.
+    fn goes_near(&self, op: &Op) -> bool {
+        let near = self.settings.agent.consistency != Consistency::Strong;
+        near && matches!(op, Op::Read { .. })
+    }
+
+    fn dial_reader(&mut self, cx: &mut Cx<'_, Agent>) {
+        if self.reader.is_none() {
+            let node = NodeId((self.next_reader % self.settings.cluster.data.len()) as u8 + 1);
+            self.reader = Some((cx.open(self.settings.cluster.address(node), Kind::Client), node));
+            self.reader_open = false;
+            self.reader_heard = cx.now();
+            cx.set_timer(Timer::ReaderSilence, self.settings.routing.silence);
+        }
+    }
+
+    fn pump_reads(&mut self, cx: &mut Cx<'_, Agent>) {
+        let Some((session, _)) = self.reader.filter(|_| self.reader_open) else { return };
+        while let Some(id) = self.reads.pop_front() {
+            let Some(open) = self.open.get_mut(&id) else { continue };
+            open.sent = Some(session);
+            cx.send(session, Message::Query { id, op: open.op.clone(), seen: self.seen });
+            cx.set_timer(Timer::ReaderSilence, self.settings.routing.silence);
+        }
+    }
+
+    /// The replica cannot answer: it has not seen what we have, or has no state to show. The primary can.
+    fn read_elsewhere(&mut self, cx: &mut Cx<'_, Agent>, id: u64) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.sent = None;
+            self.queue.push_back(id);
+            self.dial_primary(cx);
+            self.pump(cx);
+        }
+    }
+
+    /// The replica is gone or silent. A read changes nothing: it is asked again, at the next node.
+    fn leave_reader(&mut self, cx: &mut Cx<'_, Agent>) {
+        let Some((session, _)) = self.reader.take() else { return };
+        cx.close(session);
+        self.next_reader += 1;
+        for (id, open) in &mut self.open {
+            if open.sent == Some(session) {
+                open.sent = None;
+                self.reads.push_back(*id);
+            }
+        }
+        cx.set_timer(Timer::ReaderSilence, self.settings.routing.back_off);
+    }
+
+    fn on_reader_silence(&mut self, cx: &mut Cx<'_, Agent>) {
+        let Some((session, _)) = self.reader else {
+            self.dial_reader(cx);
+            return;
+        };
+        let limit = self.settings.routing.silence;
+        let outstanding = !self.reader_open || self.open.values().any(|open| open.sent == Some(session));
+        if outstanding && cx.now().since(self.reader_heard) >= limit {
+            self.leave_reader(cx);
+        } else if outstanding {
+            cx.set_timer(Timer::ReaderSilence, limit);
         }
     }
 
@@ -219,8 +322,11 @@ impl Client {
             self.route = route;
         }
         match (self.primary, self.route.primary) {
-            (Some((_, node)), Some(primary)) if newer && node != primary => {
-                self.leave_primary(cx, Failure::Disconnected);
+            (Some((session, node)), Some(primary)) if newer && node != primary => {
+                self.lingering.insert(session, node);
+                self.primary = None;
+                self.primary_open = false;
+                self.sweep(cx);
                 self.dial_primary(cx);
             }
             (None, Some(_)) => self.dial_primary(cx),
@@ -247,27 +353,40 @@ impl Client {
 
     /// Gives the session up: what was sent on it may have taken effect.
     fn leave_primary(&mut self, cx: &mut Cx<'_, Agent>, why: Failure) {
+        self.primary_open = false;
         if let Some((session, _)) = self.primary.take() {
             cx.close(session);
+            self.lose_sent(cx, session, why);
         }
-        self.primary_open = false;
-        self.lose_sent(cx, why);
     }
 
-    fn lose_sent(&mut self, cx: &mut Cx<'_, Agent>, why: Failure) {
-        let directly = |op: &Op| matches!(op, Op::ReadAt { .. } | Op::Command { .. });
-        let sent: alloc::vec::Vec<u64> = self
-            .open
-            .iter()
-            .filter(|(_, open)| open.sent && !directly(&open.op))
-            .map(|(id, _)| *id)
-            .collect();
+    fn lose_sent(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId, why: Failure) {
+        let on_it = |open: &Open| open.sent == Some(session);
+        let sent: alloc::vec::Vec<u64> =
+            self.open.iter().filter(|(_, open)| on_it(open)).map(|(id, _)| *id).collect();
         sent.into_iter().for_each(|id| self.finish(cx, id, Outcome::Unknown(why), None));
+    }
+
+    /// Ends sessions to primaries of the past on which nothing is open any more.
+    fn sweep(&mut self, cx: &mut Cx<'_, Agent>) {
+        if self.lingering.is_empty() {
+            return;
+        }
+        let open = &self.open;
+        self.lingering.retain(|session, _| {
+            let busy = open.values().any(|open| open.sent == Some(*session));
+            if !busy {
+                cx.close(*session);
+            }
+            busy
+        });
     }
 
     /// Nothing heard for a while: the router may know more, and if it does not, a new session may work.
     fn on_silence(&mut self, cx: &mut Cx<'_, Agent>) {
-        let outstanding = self.open.values().any(|open| open.sent);
+        let outstanding = self
+            .primary
+            .is_some_and(|(session, _)| self.open.values().any(|open| open.sent == Some(session)));
         let silent = cx.now().since(self.heard) >= self.settings.routing.silence;
         if self.primary.is_some() && (outstanding || !self.primary_open) {
             if silent {
@@ -278,6 +397,20 @@ impl Client {
                 cx.set_timer(Timer::Silence, self.settings.routing.silence);
             }
         }
+    }
+
+    /// The node at the other end of a session; it was heard just now.
+    fn on_session(&mut self, cx: &Cx<'_, Agent>, session: SessionId) -> Option<NodeId> {
+        if let Some((_, node)) = self.primary.filter(|(primary, _)| *primary == session) {
+            self.heard = cx.now();
+            return Some(node);
+        }
+        if let Some((_, node)) = self.reader.filter(|(reader, _)| *reader == session) {
+            self.reader_heard = cx.now();
+            return Some(node);
+        }
+        let direct = self.direct.get(&session).and_then(|d| self.settings.cluster.node_at(d.node));
+        self.lingering.get(&session).copied().or(direct)
     }
 
     // --------------------------------------------------------------------------------------------- one named node
@@ -299,7 +432,7 @@ impl Client {
 
     fn send_directly(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId, id: u64) {
         if let Some(open) = self.open.get_mut(&id) {
-            open.sent = true;
+            open.sent = Some(session);
             cx.send(session, Message::Query { id, op: open.op.clone(), seen: Position::default() });
         }
     }
@@ -314,7 +447,7 @@ impl Client {
             .open
             .iter()
             .filter(|(_, open)| to_node(&open.op))
-            .map(|(id, open)| (*id, open.sent))
+            .map(|(id, open)| (*id, open.sent.is_some()))
             .collect();
         for (id, sent) in lost {
             let outcome = if sent {
@@ -343,6 +476,11 @@ impl Node<Agent> for Client {
             self.heard = cx.now();
             return self.pump(cx);
         }
+        if self.reader.is_some_and(|(reader, _)| reader == session) {
+            self.reader_open = true;
+            self.reader_heard = cx.now();
+            return self.pump_reads(cx);
+        }
         if let Some(direct) = self.direct.get_mut(&session) {
             direct.open = true;
             for id in core::mem::take(&mut direct.queue) {
@@ -355,15 +493,11 @@ impl Node<Agent> for Client {
         match message {
             Message::Route(route) => self.on_route(cx, route),
             Message::Result { id, result, at } => {
-                self.heard = cx.now();
-                let by = match self.primary.filter(|(primary, _)| *primary == session) {
-                    Some((_, node)) => Some(node),
-                    None => self.direct.get(&session).and_then(|d| self.settings.cluster.node_at(d.node)),
-                };
+                let by = self.on_session(cx, session);
                 if result.is_ok() {
                     self.seen = self.seen.max(at);
                 }
-                self.on_result(cx, id, result, by);
+                self.on_result(cx, session, id, result, by);
             }
             _ => {}
         }
@@ -379,9 +513,15 @@ impl Node<Agent> for Client {
         if self.primary.is_some_and(|(primary, _)| primary == session) {
             self.primary = None;
             self.primary_open = false;
-            self.lose_sent(cx, Failure::Disconnected);
+            self.lose_sent(cx, session, Failure::Disconnected);
             self.ask_router(cx);
             return self.wait(cx);
+        }
+        if self.lingering.remove(&session).is_some() {
+            return self.lose_sent(cx, session, Failure::Disconnected);
+        }
+        if self.reader.is_some_and(|(reader, _)| reader == session) {
+            return self.leave_reader(cx);
         }
         self.on_direct_close(cx, session);
     }
@@ -398,6 +538,7 @@ impl Node<Agent> for Client {
                 self.pump(cx);
             }
             Timer::Silence => self.on_silence(cx),
+            Timer::ReaderSilence => self.on_reader_silence(cx),
             _ => {}
         }
     }
@@ -412,10 +553,16 @@ impl Node<Agent> for Client {
             Op::ReadAt { node, .. } | Op::Command { node, .. } => Some(*node),
             Op::Read { .. } | Op::Append { .. } | Op::Write { .. } | Op::Cas { .. } => None,
         };
-        let open = Open { op, deadline: cx.now() + deadline, sent: false, refused: Failure::NoRoute };
+        let near = self.goes_near(&op);
+        let open = Open { op, deadline: cx.now() + deadline, sent: None, refused: Failure::NoRoute };
         self.open.insert(id, open);
         match named {
             Some(node) => self.ask_directly(cx, id, node),
+            None if near => {
+                self.reads.push_back(id);
+                self.dial_reader(cx);
+                self.pump_reads(cx);
+            }
             None => {
                 self.queue.push_back(id);
                 self.dial_primary(cx);

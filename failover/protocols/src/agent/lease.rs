@@ -61,13 +61,20 @@ impl Lease {
     pub fn granted(&mut self, sent: Clocks, received: Clocks) {
         let anchor = match self.settings.anchor {
             Anchor::Send => sent,
-            Anchor::Receive => received,
+            Anchor::Receive | Anchor::Suspend => received,
         };
         let newer =
             self.anchor.is_none_or(|old| self.lost || anchor.micros_since(old, self.settings.clock) >= 0);
         if newer {
             self.anchor = Some(anchor);
             self.lost = false;
+        }
+    }
+
+    /// The holder notices that a renewal was not answered in time. Where it counts from here, its lease grows longer.
+    pub fn suspended(&mut self, now: Clocks) {
+        if self.settings.anchor == Anchor::Suspend && self.valid(now) {
+            self.anchor = Some(now);
         }
     }
 
@@ -121,6 +128,8 @@ pub struct Renewal {
     pub request_delay: Duration,
     /// The answer's way back, including any pause of the holder.
     pub answer_delay: Duration,
+    /// How long the holder stands still between its look at the lease and what it does then.
+    pub pause: Duration,
     /// How fast the holder's clock runs against true time, in parts per million (-500: loses 0.5 ms a second).
     pub holder_rate_ppm: i32,
     /// The same of the grantor's.
@@ -138,8 +147,15 @@ pub fn overlap_micros(settings: &LeaseSettings, renewal: &Renewal) -> i64 {
     let anchored_at = match settings.anchor {
         Anchor::Send => Duration::ZERO,
         Anchor::Receive => renewal.request_delay + renewal.answer_delay,
+        // The next renewal is due one interval later, and found unanswered one interval after that.
+        Anchor::Suspend => settings.renew_every * 2,
     };
-    let stops_at = anchored_at.as_micros() as i64 + true_micros(usable(settings), renewal.holder_rate_ppm);
+    let late = match settings.check {
+        LeaseCheck::Ack => Duration::ZERO,
+        LeaseCheck::Start | LeaseCheck::Timer | LeaseCheck::Off => renewal.pause,
+    };
+    let stops_at =
+        (anchored_at + late).as_micros() as i64 + true_micros(usable(settings), renewal.holder_rate_ppm);
     let frees_at =
         renewal.request_delay.as_micros() as i64 + true_micros(settings.ttl, renewal.grantor_rate_ppm);
     stops_at - frees_at
@@ -212,6 +228,7 @@ mod tests {
                         let renewal = Renewal {
                             request_delay: Duration::from_millis(request),
                             answer_delay: Duration::from_millis(answer),
+                            pause: Duration::from_secs(60),
                             holder_rate_ppm,
                             grantor_rate_ppm,
                         };
@@ -227,6 +244,7 @@ mod tests {
         let calm = Renewal {
             request_delay: Duration::from_millis(1),
             answer_delay: Duration::from_millis(1),
+            pause: Duration::ZERO,
             holder_rate_ppm: 0,
             grantor_rate_ppm: 0,
         };
@@ -237,5 +255,11 @@ mod tests {
         let late_answer = Renewal { answer_delay: Duration::from_secs(3), ..calm };
         assert!(overlap_micros(&settings, &late_answer) <= 0);
         assert!(overlap_micros(&receive, &late_answer) > 0, "an answer three seconds late");
+        let suspend = LeaseSettings { anchor: Anchor::Suspend, ..settings };
+        assert!(overlap_micros(&suspend, &calm) > 0, "counted from when the loss was noticed");
+        let start = LeaseSettings { check: LeaseCheck::Start, ..settings };
+        let paused = Renewal { pause: Duration::from_secs(1), ..calm };
+        assert!(overlap_micros(&settings, &paused) <= 0, "looked at when it acts");
+        assert!(overlap_micros(&start, &paused) > 0, "looked at before a pause of a second");
     }
 }

@@ -1,5 +1,6 @@
 //! What the roles say to each other.
 
+use super::anywhere;
 use super::coordination::{Change, Command, LeaseId, Revision, Transaction, View};
 use super::settings::NodeId;
 use super::wal::{Entry, Lsn, Position, Term};
@@ -91,11 +92,125 @@ pub enum Message {
         /// The data node on it.
         node: NodeId,
     },
+    /// To and from the shared disk.
+    Disk(DiskMessage),
+    /// Between data nodes where every one of them takes writes, and with their clients.
+    Anywhere(anywhere::Message),
     /// A primary pets its watchdog, or, no longer primary, disarms it.
     Pet {
         /// Armed from now on.
         armed: bool,
     },
+}
+
+/// To and from the shared disk.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum DiskMessage {
+    /// A data node, clean and not primary, registers its key: it may write once it holds the lock.
+    Register {
+        /// Who.
+        node: NodeId,
+    },
+    /// Take the lock of this epoch; granted if it is higher than any before.
+    Lock {
+        /// Who.
+        node: NodeId,
+        /// The epoch: the term.
+        epoch: Term,
+    },
+    /// The answer, durable.
+    Locked {
+        /// Whether it was granted.
+        granted: bool,
+        /// The disk's epoch now.
+        epoch: Term,
+    },
+    /// Remove another node's registration.
+    Preempt {
+        /// Whose.
+        victim: NodeId,
+    },
+    /// Write log entries to their blocks.
+    Write {
+        /// Who.
+        node: NodeId,
+        /// Under which lock.
+        epoch: Term,
+        /// What; consecutive.
+        entries: Arc<[Entry]>,
+    },
+    /// All blocks up to here are durable.
+    Written {
+        /// Up to here.
+        upto: Lsn,
+    },
+    /// Reservation conflict: nothing was written.
+    Conflict {
+        /// The disk's epoch.
+        epoch: Term,
+    },
+    /// What follows this entry; from the beginning, if the disk does not hold it.
+    Read {
+        /// The entry.
+        previous: Position,
+    },
+    /// The answer: some of it.
+    Blocks {
+        /// The entry before the first.
+        previous: Position,
+        /// Entries.
+        entries: Arc<[Entry]>,
+        /// The last entry on the disk.
+        last: Position,
+    },
+    /// Write a reset into a node's slot.
+    Poison {
+        /// Whose.
+        victim: NodeId,
+    },
+    /// It is written.
+    Poisoned {
+        /// Whose.
+        victim: NodeId,
+    },
+    /// Read a slot.
+    Slot {
+        /// Whose.
+        node: NodeId,
+    },
+    /// The answer.
+    SlotHolds {
+        /// Somebody wrote a reset into it.
+        reset: bool,
+    },
+    /// Empty a slot.
+    ClearSlot {
+        /// Whose.
+        node: NodeId,
+    },
+}
+
+impl DiskMessage {
+    fn bytes(&self) -> usize {
+        match self {
+            DiskMessage::Write { entries, .. } | DiskMessage::Blocks { entries, .. } => {
+                48 + entries.iter().map(|entry| entry.length() as usize).sum::<usize>()
+            }
+            // Slots are sectors.
+            DiskMessage::Poison { .. } | DiskMessage::SlotHolds { .. } | DiskMessage::ClearSlot { .. } => {
+                48 + 512
+            }
+            DiskMessage::Register { .. }
+            | DiskMessage::Lock { .. }
+            | DiskMessage::Locked { .. }
+            | DiskMessage::Preempt { .. }
+            | DiskMessage::Written { .. }
+            | DiskMessage::Conflict { .. }
+            | DiskMessage::Read { .. }
+            | DiskMessage::Poisoned { .. }
+            | DiskMessage::Slot { .. } => 48,
+        }
+    }
 }
 
 /// An order of the monitor.
@@ -309,12 +424,14 @@ impl Message {
             Message::WhereIsPrimary => 12,
             Message::Route(_) => 25,
             Message::Fence { .. } | Message::Fenced { .. } => 64,
+            Message::Disk(message) => message.bytes(),
+            Message::Anywhere(message) => message.bytes(),
             Message::Pet { .. } => 1,
         }
     }
 }
 
-fn op_bytes(op: &Op) -> usize {
+pub(super) fn op_bytes(op: &Op) -> usize {
     match op {
         Op::Read { .. } | Op::ReadAt { .. } => 5,
         Op::Append { bytes, .. } | Op::Write { bytes, .. } => 13 + *bytes as usize,
@@ -323,7 +440,7 @@ fn op_bytes(op: &Op) -> usize {
     }
 }
 
-fn outcome_bytes(outcome: &Outcome) -> usize {
+pub(super) fn outcome_bytes(outcome: &Outcome) -> usize {
     match outcome {
         Outcome::List(list) => 8 * list.len(),
         Outcome::Text(text) => text.len(),

@@ -3,15 +3,18 @@
 //!
 //! Roles: data nodes ([`node`]: one primary, the others replicas, a write-ahead log each), the coordination service
 //! ([`coordination`]: keys, leases and watches on Raft, in the manner of etcd), the health [`monitor`], the [`router`]
-//! that clients ask for the primary, the power switch ([`fencer`]), and the [`client`].
+//! that clients ask for the primary, the power switch ([`fencer`]), the shared [`disk`] with its [`slots`], and the
+//! [`client`]. [`anywhere`] is the other kind of cluster: every node takes writes, and copies merge.
 //!
 //! Read [`states`] and [`lease`] first: they are tables and arithmetic; then [`node::gate`](node), the one place where
 //! a write may be acknowledged.
 
+pub mod anywhere;
 pub mod backup;
 pub mod cdc;
 pub mod client;
 pub mod coordination;
+pub mod disk;
 pub mod fencer;
 pub mod lease;
 mod message;
@@ -20,12 +23,15 @@ pub mod node;
 pub mod quirks;
 pub mod router;
 pub mod settings;
+pub mod slots;
 pub mod states;
 pub mod versions;
 pub mod wal;
 pub mod watchdog;
 
-pub use message::{Answer, Ask, Body, Changed, CoordinationMessage, Message, PeerMessage, Refusal, Route};
+pub use message::{
+    Answer, Ask, Body, Changed, CoordinationMessage, DiskMessage, Message, PeerMessage, Refusal, Route,
+};
 pub use settings::{NodeId, Settings};
 
 use crate::contract::System;
@@ -70,6 +76,10 @@ pub enum Kind {
     Fence,
     /// A data process pets the watchdog beside it.
     Watchdog,
+    /// Reads and writes of the shared disk.
+    Disk,
+    /// Data nodes tell each other of writes, where every one of them takes them.
+    Gossip,
 }
 
 /// Every timer of every role.
@@ -117,6 +127,22 @@ pub enum Timer {
     Silence,
     /// The power switch has done a job.
     Power(NodeId),
+    /// A data node looks for the shared disk again.
+    Disk,
+    /// A reset in a slot must have been read by now.
+    Poison,
+    /// A slot is read.
+    Slot,
+    /// The slot's watchdog may be due.
+    SlotLimit,
+    /// A data node has heard no heartbeat of its primary for too long.
+    PrimarySilent,
+    /// A data node reads the keys that it is not told of.
+    Look,
+    /// A data node without primary tells a peer what it may lack.
+    Gossip(NodeId),
+    /// A client looks at a reader that may be silent.
+    ReaderSilence,
 }
 
 /// What the nodes keep on disk.
@@ -137,4 +163,10 @@ pub enum Record {
     Memory(alloc::vec::Vec<wal::Entry>),
     /// A member of the coordination service.
     Raft(raft::Record<coordination::Command, ()>),
+    /// A block of the shared disk.
+    Block(wal::Entry),
+    /// The shared disk's lock, registrations and slots.
+    Reservations(disk::Reservations),
+    /// A write of a node where every one takes writes.
+    Update(anywhere::Update),
 }

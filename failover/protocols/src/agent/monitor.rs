@@ -198,7 +198,8 @@ impl Monitor {
         let known = self.nodes.values().filter_map(|watched| watched.last.map(|(_, term, _)| term)).max();
         self.term = Term(known.unwrap_or_default().max(self.term).0 + 1);
         self.primary = Some(best);
-        for node in self.settings.cluster.nodes() {
+        // The dead one is told when a probe finds it again.
+        for node in self.settings.cluster.nodes().filter(|node| *node != inquiry.node) {
             let order = if node == best {
                 Order::Promote { term: self.term }
             } else {
@@ -323,7 +324,7 @@ impl Node<Agent> for Monitor {
             Timer::Probe(node) => self.probe(cx, node),
             Timer::ProbeLimit(node) => self.judge(cx, node, false),
             Timer::Confirm => self.conclude(cx),
-            Timer::Coordination => self.link.on_timer(cx),
+            Timer::Coordination => drop(self.link.on_timer(cx)),
             _ => {}
         }
     }

@@ -137,7 +137,7 @@ impl Node<Agent> for Router {
                 self.link.ask(cx, Body::Get);
                 cx.set_timer(Timer::Refresh, every);
             }
-            (Timer::Coordination, _) => self.link.on_timer(cx),
+            (Timer::Coordination, _) => drop(self.link.on_timer(cx)),
             _ => {}
         }
     }

@@ -22,6 +22,8 @@ pub struct Cluster {
     pub routers: Vec<SocketAddrV4>,
     /// The power switch, if there is one.
     pub fencer: Option<SocketAddrV4>,
+    /// The shared disk, if there is one.
+    pub disk: Option<SocketAddrV4>,
 }
 
 impl Cluster {
@@ -60,6 +62,9 @@ pub enum Anchor {
     /// From the arrival of the answer, as several client libraries do: the holder's belief outlives the grantor's by
     /// the answer's way and any pause on it.
     Receive,
+    /// From the moment at which the holder notices that renewals fail (Curator before its issue 460): up to one renewal
+    /// interval and a request's time too late.
+    Suspend,
 }
 
 /// When the holder looks at its lease.
@@ -142,6 +147,71 @@ pub enum Fence {
     Power,
     /// By raising the lowest term that the other data nodes accept entries of: a vote does it.
     Token,
+    /// By raising the epoch of the lock on the shared disk: the disk refuses the old one from then on.
+    DiskLock,
+    /// By taking its key out of the shared disk's reservation (SCSI-3 persistent reservations, preempt).
+    Preempt,
+    /// By writing a reset into its slot of the shared disk and waiting until it must have read it (sbd, `msgwait`).
+    PoisonPill,
+}
+
+/// Where the log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Storage {
+    /// On a disk of each data node's own.
+    Own,
+    /// On one disk that all data nodes reach over a network: whoever may write it has everything.
+    Shared(DiskCheck),
+}
+
+/// What the shared disk checks before it takes a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DiskCheck {
+    /// The epoch of the writer's lock: lower than the highest seen is refused.
+    Epoch,
+    /// Whether the writer is registered (write exclusive, registrants only).
+    Registration,
+    /// Nothing: a disk that trusts its cluster.
+    Nothing,
+}
+
+/// The slots of the shared disk through which nodes are told to reset themselves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SlotSettings {
+    /// How often it reads the slot (sbd loop: 1 s).
+    pub every: Duration,
+    /// It resets its host when no read has succeeded for this long (sbd watchdog timeout: 5 s).
+    pub watchdog: Duration,
+    /// How long the writer of a reset waits until it counts on it (sbd `msgwait`: twice the watchdog timeout).
+    pub message_wait: Duration,
+}
+
+impl Default for SlotSettings {
+    fn default() -> Self {
+        SlotSettings {
+            every: Duration::from_secs(1),
+            watchdog: Duration::from_secs(5),
+            message_wait: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Whose word makes a primary suspect enough to take its key away before its lease is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Detector {
+    /// The health monitor's, or nobody's: the lease decides.
+    Monitor,
+    /// The data nodes' own heartbeats: a majority that misses them has the primary switched off.
+    Heartbeat,
+}
+
+/// How data nodes learn what is in the coordination service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Metadata {
+    /// It tells them of every change.
+    Push,
+    /// They read it at this interval.
+    Pull(Duration),
 }
 
 /// How a replica is found to be fit for promotion.
@@ -209,6 +279,20 @@ pub struct HeartbeatSettings {
     pub missed: u32,
 }
 
+impl HeartbeatSettings {
+    /// A published configuration sets `heartbeat_interval: 2000` and `fail_recv_const: 5` and means 2 s and five missed.
+    /// Corosync has no option of the first name, and the second counts rotations of the token without a message that
+    /// was due (`corosync.conf(5)`, default 2500). An idle token rotates every `hold` = 180 ms: a node is given up after
+    /// 0.9 s.
+    pub const AS_PRINTED: HeartbeatSettings =
+        HeartbeatSettings { interval: Duration::from_millis(180), missed: 5 };
+
+    /// Silence after which a node counts as dead.
+    pub fn limit(&self) -> Duration {
+        self.interval * self.missed
+    }
+}
+
 impl Default for HeartbeatSettings {
     fn default() -> Self {
         HeartbeatSettings { interval: Duration::from_secs(2), missed: 5 }
@@ -232,6 +316,15 @@ pub enum Versions {
     Vector,
     /// One integer, as a published sample has it: the larger wins, and the other write is gone.
     Scalar,
+}
+
+/// Who takes writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Writers {
+    /// The primary.
+    Primary,
+    /// Every data node: available on both sides of a cut, and merged afterwards.
+    Anywhere,
 }
 
 /// Where reads are answered.
@@ -296,6 +389,18 @@ pub struct AgentSettings {
     pub replay_per_second: u64,
     /// Consistency of reads.
     pub consistency: Consistency,
+    /// Where the log is kept.
+    pub storage: Storage,
+    /// The slots of the shared disk.
+    pub slots: SlotSettings,
+    /// Whose word makes a primary suspect.
+    pub detector: Detector,
+    /// How data nodes learn what is in the coordination service.
+    pub metadata: Metadata,
+    /// Who takes writes.
+    pub writers: Writers,
+    /// Where everybody takes writes: how copies tell newer from older.
+    pub versions: Versions,
 }
 
 impl Default for AgentSettings {
@@ -324,8 +429,77 @@ impl Default for AgentSettings {
             isolate_after: None,
             replay_per_second: 1_000_000,
             consistency: Consistency::Strong,
+            storage: Storage::Own,
+            slots: SlotSettings::default(),
+            detector: Detector::Monitor,
+            metadata: Metadata::Push,
+            writers: Writers::Primary,
+            versions: Versions::Vector,
         }
     }
+}
+
+/// How leases are measured by the coordination service.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LeaseSemantics {
+    /// etcd v3.5: over after its time to live, found at the next look; all begin anew with a new leader.
+    Etcd,
+    /// Consul sessions: the time to live is a lower bound, and a session ends after twice of it; after a session ended
+    /// against its holder's will, nobody gets its lock for `lock_delay` (15 s unless configured).
+    Consul {
+        /// How long a lock stays free after its session was ended.
+        lock_delay: Duration,
+        /// A session also ends when the monitor calls its node dead (the node's own health check).
+        health_checks: bool,
+    },
+    /// ZooKeeper sessions: between 2 and 20 ticks long, and over at the next multiple of a tick.
+    ZooKeeper {
+        /// `tickTime`: 2 s.
+        tick: Duration,
+    },
+}
+
+impl LeaseSemantics {
+    /// When the service counts a lease over that is renewed now: the span from now on its leader's clock. `now` is
+    /// needed where ends are rounded up to a common beat.
+    pub fn span(self, ttl: Duration, now: LocalTime) -> Duration {
+        match self {
+            LeaseSemantics::Etcd => ttl,
+            LeaseSemantics::Consul { .. } => ttl * 2,
+            LeaseSemantics::ZooKeeper { tick } => {
+                let ttl = self.negotiated(ttl);
+                let beat = (tick.as_micros() as u64).max(1);
+                let end = now.0 + ttl.as_micros() as u64;
+                Duration::from_micros(end.div_ceil(beat) * beat - now.0)
+            }
+        }
+    }
+
+    /// The time to live that a client gets when it asks for `ttl`.
+    pub fn negotiated(self, ttl: Duration) -> Duration {
+        match self {
+            LeaseSemantics::Etcd | LeaseSemantics::Consul { .. } => ttl,
+            LeaseSemantics::ZooKeeper { tick } => ttl.clamp(tick * 2, tick * 20),
+        }
+    }
+
+    /// How long a lock stays free after its lease was ended by the service.
+    pub fn lock_delay(self) -> Duration {
+        match self {
+            LeaseSemantics::Consul { lock_delay, .. } => lock_delay,
+            LeaseSemantics::Etcd | LeaseSemantics::ZooKeeper { .. } => Duration::ZERO,
+        }
+    }
+}
+
+/// How a client of the coordination service waits for its proposals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Proposals {
+    /// Each has a name; its answer carries the name; without an answer nobody knows, and it is repeated under it.
+    Corrected,
+    /// As a published sample has it: one channel of acknowledgements for all, so that whoever waits longest takes the
+    /// next one, whosever it is; and an answer that is late counts as a failure, though the proposal may pass yet.
+    AsPrinted,
 }
 
 /// Settings of the coordination service.
@@ -338,6 +512,10 @@ pub struct CoordinationSettings {
     /// Leases keep what is left of their time when the leader changes. Off, as in etcd without checkpoints: they
     /// begin anew with their full time.
     pub lease_checkpoint: bool,
+    /// How leases are measured.
+    pub semantics: LeaseSemantics,
+    /// How clients wait for their proposals.
+    pub proposals: Proposals,
 }
 
 impl Default for CoordinationSettings {
@@ -346,6 +524,8 @@ impl Default for CoordinationSettings {
             expiry_scan: Duration::from_millis(500),
             request_timeout: Duration::from_secs(2),
             lease_checkpoint: false,
+            semantics: LeaseSemantics::Etcd,
+            proposals: Proposals::Corrected,
         }
     }
 }
@@ -448,6 +628,9 @@ pub const MONITOR_PORT: u16 = 9115;
 
 /// Port of the watchdog beside a data node.
 pub const WATCHDOG_PORT: u16 = 7;
+
+/// Port of the shared disk (iSCSI).
+pub const DISK_PORT: u16 = 3260;
 
 /// Another port of the same host.
 pub(super) trait AtPort {

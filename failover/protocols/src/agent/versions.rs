@@ -10,7 +10,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 /// One counter per node that ever wrote.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct VersionVector(BTreeMap<NodeId, u64>);
 
 /// How two versions relate.
@@ -32,12 +32,29 @@ impl VersionVector {
         *self.0.entry(node).or_default() += 1;
     }
 
+    /// The count of a node.
+    pub fn of(&self, node: NodeId) -> u64 {
+        self.0.get(&node).copied().unwrap_or(0)
+    }
+
+    /// How many nodes it counts.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it counts nobody.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// It has seen everything that the other has.
+    pub fn covers(&self, other: &VersionVector) -> bool {
+        other.0.iter().all(|(node, count)| self.of(*node) >= *count)
+    }
+
     /// How it relates to another.
     pub fn relation(&self, other: &VersionVector) -> Relation {
-        let at_least = |a: &VersionVector, b: &VersionVector| {
-            b.0.iter().all(|(node, count)| a.0.get(node).copied().unwrap_or(0) >= *count)
-        };
-        match (at_least(self, other), at_least(other, self)) {
+        match (self.covers(other), other.covers(self)) {
             (true, true) => Relation::Equal,
             (true, false) => Relation::Dominates,
             (false, true) => Relation::Dominated,
@@ -60,7 +77,7 @@ impl VersionVector {
 }
 
 /// A value with its version; more than one after a conflict that nobody has settled.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Versioned {
     version: VersionVector,
     values: Vec<Value>,
@@ -73,7 +90,18 @@ impl Versioned {
         self.values = alloc::vec![value];
     }
 
-    /// The values: one, or the sides of a conflict.
+    /// A node adds an element, knowing what is here: a list keeps all of it.
+    pub fn append(&mut self, node: NodeId, value: Value) {
+        self.version.count(node);
+        self.values.push(value);
+    }
+
+    /// How its version relates to another's.
+    pub fn relation(&self, other: &Versioned) -> Relation {
+        self.version.relation(&other.version)
+    }
+
+    /// The values: one, or the sides of a conflict; of a list, its elements.
     pub fn values(&self) -> &[Value] {
         &self.values
     }

@@ -4,6 +4,7 @@
 use super::{Revision, View};
 use crate::agent::lease::Clocks;
 use crate::agent::message::{Answer, Ask, Body, CoordinationMessage, Message};
+use crate::agent::settings::Proposals;
 use crate::agent::{Agent, Kind, Timer};
 use crate::contract::*;
 use alloc::collections::BTreeMap;
@@ -57,6 +58,9 @@ pub struct Link {
     restorations: u32,
     /// When our timer is due.
     due: Option<LocalTime>,
+    /// Keys are watched; if not, somebody reads them every so often.
+    watch: bool,
+    proposals: Proposals,
 }
 
 /// Wait before a request is repeated that nobody could decide.
@@ -79,7 +83,21 @@ impl Link {
             viewed: false,
             restorations: 0,
             due: None,
+            watch: true,
+            proposals: Proposals::Corrected,
         }
+    }
+
+    /// Changes are not told to this client: it reads the keys itself.
+    pub fn unwatched(mut self) -> Self {
+        self.watch = false;
+        self
+    }
+
+    /// How this client waits for its proposals.
+    pub fn waiting(mut self, proposals: Proposals) -> Self {
+        self.proposals = proposals;
+        self
     }
 
     /// Begins: dials and watches.
@@ -144,7 +162,7 @@ impl Link {
         self.connected = true;
         // Renewals are not repeated: an old one counts from when it was first sent, a new one from now.
         self.open.retain(|_, open| !matches!(open.body, Body::KeepAlive { .. } | Body::Watch));
-        self.ask(cx, Body::Watch);
+        self.ask(cx, if self.watch { Body::Watch } else { Body::Get });
         let rest: Vec<u64> = self.open.keys().copied().filter(|sequence| *sequence != self.next).collect();
         rest.into_iter().for_each(|sequence| self.send(cx, sequence));
     }
@@ -159,6 +177,11 @@ impl Link {
 
     /// A message of our session.
     pub fn on_message(&mut self, cx: &mut Cx<'_, Agent>, message: CoordinationMessage) -> Option<LinkEvent> {
+        if self.proposals == Proposals::AsPrinted
+            && let Some(event) = self.take_any_acknowledgement(&message)
+        {
+            return Some(event);
+        }
         match message {
             CoordinationMessage::Changed(changed) if changed.revision > self.view.revision => {
                 self.view.revision = changed.revision;
@@ -170,6 +193,26 @@ impl Link {
             | CoordinationMessage::Request(_)
             | CoordinationMessage::Forwarded(_) => None,
         }
+    }
+
+    /// The published sample: whatever was applied is put into one channel, and the proposal that waits longest takes it
+    /// for its own acknowledgement. Its true answer finds nobody waiting.
+    fn take_any_acknowledgement(&mut self, message: &CoordinationMessage) -> Option<LinkEvent> {
+        let sequence = *self.open.iter().find(|(_, open)| matches!(open.body, Body::Transact(_)))?.0;
+        let revision = match message {
+            CoordinationMessage::Changed(changed) => {
+                self.view.revision = self.view.revision.max(changed.revision);
+                changed.changes.iter().for_each(|change| self.view.change(*change));
+                changed.revision
+            }
+            CoordinationMessage::Reply { answer: Answer::Committed { revision }, .. } => *revision,
+            CoordinationMessage::Reply { answer: Answer::Alive | Answer::Revoked, .. } => self.view.revision,
+            CoordinationMessage::Reply { .. }
+            | CoordinationMessage::Request(_)
+            | CoordinationMessage::Forwarded(_) => return None,
+        };
+        let Open { body, asked_at, .. } = self.open.remove(&sequence)?;
+        Some(LinkEvent::Answered { sequence, body, asked_at, answer: Answer::Committed { revision } })
     }
 
     fn answered(&mut self, cx: &mut Cx<'_, Agent>, sequence: u64, answer: Answer) -> Option<LinkEvent> {
@@ -199,11 +242,27 @@ impl Link {
     }
 
     /// The timer: whoever is silent is left for the next member.
-    pub fn on_timer(&mut self, cx: &mut Cx<'_, Agent>) {
+    pub fn on_timer(&mut self, cx: &mut Cx<'_, Agent>) -> Option<LinkEvent> {
         self.due = None;
-        if self.session.is_none() {
-            return self.dial(cx);
+        let failed = self.fail_late_proposal(cx);
+        match self.session {
+            None => self.dial(cx),
+            Some(_) => self.leave_the_silent(cx),
         }
+        failed
+    }
+
+    /// The published sample: a proposal whose acknowledgement is late is reported as failed, and may pass all the same.
+    fn fail_late_proposal(&mut self, cx: &Cx<'_, Agent>) -> Option<LinkEvent> {
+        let late = |open: &Open| cx.now().since(open.asked_at.local) >= self.timeout;
+        let proposal = |open: &Open| matches!(open.body, Body::Transact(_)) && late(open);
+        let as_printed = self.proposals == Proposals::AsPrinted;
+        let (&sequence, _) = self.open.iter().find(|(_, open)| as_printed && proposal(open))?;
+        let Open { body, asked_at, .. } = self.open.remove(&sequence)?;
+        Some(LinkEvent::Answered { sequence, body, asked_at, answer: Answer::Refused })
+    }
+
+    fn leave_the_silent(&mut self, cx: &mut Cx<'_, Agent>) {
         let now = cx.now();
         let silent = |since: LocalTime| now.since(since) >= self.timeout;
         let overdue: Vec<u64> = self
@@ -252,5 +311,104 @@ impl Link {
         open.sent_at = cx.now();
         let ask = Ask { client: self.client, sequence, body: open.body.clone() };
         cx.send(session, Message::Coordination(CoordinationMessage::Request(ask)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::coordination::{Put, Transaction};
+    use crate::agent::wal::Term;
+
+    struct Bench {
+        link: Link,
+        surroundings: Surroundings,
+        effects: Vec<Effect<Agent>>,
+    }
+
+    impl Bench {
+        fn new(proposals: Proposals) -> Self {
+            let members = alloc::vec![SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 9), 2379)];
+            let surroundings = Surroundings {
+                now: LocalTime(0),
+                wall: WallTime(0),
+                random: stream(1, 1, 1, 1),
+                next_session: 1,
+                next_token: 1,
+                notes: false,
+            };
+            let link = Link::new(members, 0, Duration::from_secs(5)).waiting(proposals);
+            let mut bench = Bench { link, surroundings, effects: Vec::new() };
+            bench.step(|link, cx| {
+                link.start(cx);
+                link.on_open(cx);
+            });
+            bench
+        }
+
+        fn step<T>(&mut self, act: impl FnOnce(&mut Link, &mut Cx<'_, Agent>) -> T) -> T {
+            act(&mut self.link, &mut Cx::new(&mut self.surroundings, &mut self.effects))
+        }
+
+        fn propose(&mut self, term: u64) -> u64 {
+            let puts = alloc::vec![Put::Term(Term(term))];
+            let body = Body::Transact(Transaction { puts, ..Transaction::default() });
+            self.step(|link, cx| link.ask(cx, body))
+        }
+
+        /// The answer to a request, by its number; gives the request it was taken for.
+        fn answer(&mut self, sequence: u64, answer: Answer) -> Option<(u64, Answer)> {
+            let reply = CoordinationMessage::Reply { client: 1, sequence, answer };
+            match self.step(|link, cx| link.on_message(cx, reply)) {
+                Some(LinkEvent::Answered { sequence, answer, .. }) => Some((sequence, answer)),
+                _ => None,
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_belongs_to_the_proposal_that_it_names() {
+        let mut bench = Bench::new(Proposals::Corrected);
+        let (first, second) = (bench.propose(1), bench.propose(2));
+        let passed = Answer::Committed { revision: Revision(7) };
+        assert_eq!(bench.answer(second, passed.clone()), Some((second, passed)));
+        assert_eq!(bench.answer(first, Answer::Refused), Some((first, Answer::Refused)));
+    }
+
+    #[test]
+    fn as_printed_a_proposal_takes_the_acknowledgement_of_another() {
+        let mut bench = Bench::new(Proposals::AsPrinted);
+        let (first, second) = (bench.propose(1), bench.propose(2));
+        let passed = Answer::Committed { revision: Revision(7) };
+        assert_eq!(bench.answer(second, passed.clone()), Some((first, passed)), "it was never accepted");
+        assert_eq!(bench.answer(first, Answer::Refused), None, "the refusal finds nobody waiting");
+    }
+
+    #[test]
+    fn a_late_answer_leaves_a_proposal_open_and_it_is_repeated_under_its_name() {
+        let mut bench = Bench::new(Proposals::Corrected);
+        let first = bench.propose(1);
+        bench.surroundings.now = LocalTime(5_000_000);
+        assert_eq!(bench.step(|link, cx| link.on_timer(cx)), None);
+        bench.effects.clear();
+        bench.step(|link, cx| link.on_open(cx));
+        let again = |effect: &Effect<Agent>| {
+            matches!(effect, Effect::Send { message: Message::Coordination(CoordinationMessage::Request(ask)), .. }
+                if ask.sequence == first)
+        };
+        assert!(bench.effects.iter().any(again), "the service does it once, however often it is asked");
+    }
+
+    #[test]
+    fn as_printed_a_late_answer_is_a_failure_although_the_proposal_may_have_passed() {
+        let mut bench = Bench::new(Proposals::AsPrinted);
+        let first = bench.propose(1);
+        bench.surroundings.now = LocalTime(5_000_000);
+        let event = bench.step(|link, cx| link.on_timer(cx));
+        assert!(
+            matches!(event, Some(LinkEvent::Answered { sequence, answer: Answer::Refused, .. }) if sequence == first)
+        );
+        let passed = Answer::Committed { revision: Revision(7) };
+        assert_eq!(bench.answer(first, passed), None, "it passed, and nobody knows");
     }
 }

@@ -5,6 +5,9 @@
 //! every 500 ms; after a change of leader every lease begins anew with its full time plus an election timeout, unless
 //! checkpoints are on. One difference: a renewal goes through the log, where etcd has its leader confirm itself to a
 //! quorum. Both cost one round to a quorum and both forbid a deposed leader to renew.
+//!
+//! How long a lease lasts and what follows its end can also be as in Consul or in ZooKeeper
+//! ([`LeaseSemantics`](super::settings::LeaseSemantics)).
 
 mod link;
 mod state;
@@ -16,7 +19,7 @@ pub use state::{
 };
 
 use super::message::{Answer, Ask, Body, CoordinationMessage, Message};
-use super::settings::Settings;
+use super::settings::{LeaseSemantics, Settings};
 use super::{Agent, Kind, Record, Timer};
 use crate::contract::*;
 use crate::raft::{self, Embed, Event, Member, Raft};
@@ -46,7 +49,13 @@ impl Embed for Group {
     fn unwrap(record: &Record) -> Option<&raft::Record<Command, ()>> {
         match record {
             Record::Raft(record) => Some(record),
-            Record::Wal(_) | Record::Meta { .. } | Record::Branch(_) | Record::Memory(_) => None,
+            Record::Wal(_)
+            | Record::Meta { .. }
+            | Record::Branch(_)
+            | Record::Memory(_)
+            | Record::Block(_)
+            | Record::Reservations(_)
+            | Record::Update(_) => None,
         }
     }
 }
@@ -94,6 +103,8 @@ pub struct Coordinator {
     forward: Option<Forward>,
     forwarded: Vec<Owed>,
     last_answer: Answer,
+    /// Nobody gets the leader's key before this moment of our clock; only the leader's opinion counts.
+    locked_until: Option<LocalTime>,
 }
 
 impl Coordinator {
@@ -113,6 +124,7 @@ impl Coordinator {
             forward: None,
             forwarded: Vec::new(),
             last_answer: Answer::Ambiguous,
+            locked_until: None,
         }
     }
 
@@ -148,9 +160,14 @@ impl Coordinator {
             (Action::Grant { .. }, Answer::Granted { lease }) | (Action::Renew { lease }, Answer::Alive) => {
                 self.begin_lease(cx, *lease, Duration::ZERO);
             }
-            (Action::Revoke { lease, .. }, Answer::Revoked) => {
+            (Action::Revoke { lease, renewals }, Answer::Revoked) => {
                 self.ends.remove(lease);
+                let delay = self.settings.coordination.semantics.lock_delay();
+                if renewals.is_some() && !delay.is_zero() {
+                    self.locked_until = Some(cx.now() + delay);
+                }
             }
+            (Action::Transact(transaction), Answer::Committed { .. }) => self.check_health(cx, transaction),
             (
                 Action::Grant { .. } | Action::Renew { .. } | Action::Revoke { .. } | Action::Transact(_),
                 _,
@@ -165,11 +182,33 @@ impl Coordinator {
         }
     }
 
+    /// Where sessions are bound to health checks, the session of a node that was called dead ends at once.
+    fn check_health(&mut self, cx: &mut Cx<'_, Agent>, transaction: &Transaction) {
+        let LeaseSemantics::Consul { health_checks: true, .. } = self.settings.coordination.semantics else {
+            return;
+        };
+        let Some(leader) = self.store.view().leader.filter(|_| self.raft.is_leader()) else { return };
+        let dead = |put: &Put| matches!(put, Put::Suspect { node, .. } if *node == leader.holder);
+        if let Some(state) = self.store.leases().get(&leader.lease).copied()
+            && transaction.puts.iter().any(dead)
+        {
+            let action = Action::Revoke { lease: leader.lease, renewals: Some(state.renewals) };
+            self.propose(cx, None, Command { client: 0, sequence: 0, action });
+        }
+    }
+
     /// A lease's time begins now, on our clock.
     fn begin_lease(&mut self, cx: &Cx<'_, Agent>, lease: LeaseId, extra: Duration) {
         if let Some(state) = self.store.leases().get(&lease) {
-            self.ends.insert(lease, cx.now() + state.ttl + extra);
+            let span = self.settings.coordination.semantics.span(state.ttl, cx.now());
+            self.ends.insert(lease, cx.now() + span + extra);
         }
+    }
+
+    /// Whether a transaction wants the leader's key while its lock is still delayed.
+    fn is_too_early(&self, cx: &Cx<'_, Agent>, transaction: &Transaction) -> bool {
+        let takes_key = transaction.puts.iter().any(|put| matches!(put, Put::Leader(_)));
+        takes_key && self.locked_until.is_some_and(|until| cx.now() < until)
     }
 
     /// What the old leader knew of the leases' remaining time is gone with it: all begin anew, unless members keep
@@ -267,6 +306,9 @@ impl Coordinator {
             Body::Grant { ttl } => Action::Grant { ttl },
             Body::KeepAlive { lease } => Action::Renew { lease },
             Body::Revoke { lease } => Action::Revoke { lease, renewals: None },
+            Body::Transact(transaction) if self.is_too_early(cx, &transaction) => {
+                return self.reply(cx, owed, Answer::Refused);
+            }
             Body::Transact(transaction) => Action::Transact(transaction),
             Body::Get | Body::Watch => {
                 self.next_ticket += 1;

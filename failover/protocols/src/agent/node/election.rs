@@ -97,6 +97,10 @@ impl DataNode {
     /// What the coordination service says about who may be promoted.
     fn may_be_promoted(&self) -> bool {
         let view = self.link.view();
+        // Whoever gets the shared disk gets everything that was acknowledged.
+        if self.is_shared() {
+            return true;
+        }
         match self.settings.agent.replication {
             Replication::Async => self.wal.bytes() + self.settings.agent.lag_max_bytes >= view.status,
             Replication::Quorum => true,
@@ -106,11 +110,13 @@ impl DataNode {
         }
     }
 
-    /// In sync mode the set says who has everything that was acknowledged. Another replica may have entries more than
+    /// In sync mode the set says who has everything that was acknowledged (on a shared disk: everybody). Another replica may have entries more than
     /// that one: nobody was told of them.
     fn has_all_by_the_set(&self, candidate: NodeId) -> bool {
         let named = |set: SyncSet| set.primary == candidate || set.members.contains(candidate);
-        self.settings.agent.replication == Replication::Sync && self.link.view().sync.is_some_and(named)
+        self.is_shared()
+            || self.settings.agent.replication == Replication::Sync
+                && self.link.view().sync.is_some_and(named)
     }
 
     /// A session to a peer is open: ask it.
@@ -341,22 +347,49 @@ impl DataNode {
                 self.fence_session = Some(cx.open(fencer, Kind::Fence));
                 cx.set_timer(Timer::FenceLimit, self.settings.agent.fence_timeout);
             }
+            (Fence::PoisonPill, Some(victim), _) => self.poison(cx, victim),
             // The lease was over before the key was free; a vote of a majority refuses the old term's entries.
             (Fence::Wait | Fence::Token, Some(_), _) => {
                 cx.mark(Mark::Fenced, about);
                 self.promote(cx);
             }
-            (Fence::None | Fence::Wait | Fence::Power | Fence::Token, _, _) => self.promote(cx),
+            // The disk fences when its lock is taken.
+            (
+                Fence::None
+                | Fence::Wait
+                | Fence::Power
+                | Fence::Token
+                | Fence::DiskLock
+                | Fence::Preempt
+                | Fence::PoisonPill,
+                _,
+                _,
+            ) => self.promote(cx),
         }
     }
 
     pub(super) fn order_fence(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId) {
-        if let Some(node) = self.last_holder {
+        if let Some(node) = self.hunted.or(self.last_holder) {
             cx.send(session, Message::Fence { node });
         }
     }
 
+    /// The hunted primary is off: its key may go before its lease is over.
+    fn free_key(&mut self, cx: &mut Cx<'_, Agent>, node: NodeId) {
+        if let Some(session) = self.fence_session.take() {
+            cx.close(session);
+        }
+        cx.mark(Mark::Fenced, Some(self.settings.cluster.address(node)));
+        let guards = alloc::vec![Guard::HolderIs(node)];
+        self.link
+            .ask(cx, Body::Transact(Transaction { guards, delete_leader: true, ..Transaction::default() }));
+    }
+
     pub(super) fn on_fenced(&mut self, cx: &mut Cx<'_, Agent>, node: NodeId) {
+        if self.hunted == Some(node) {
+            self.hunted = None;
+            return self.free_key(cx, node);
+        }
         if self.state != State::Promoting || self.last_holder != Some(node) {
             return;
         }
@@ -382,6 +415,9 @@ impl DataNode {
 
     /// Replays what the log holds, then writes the first entry of the term.
     pub(super) fn promote(&mut self, cx: &mut Cx<'_, Agent>) {
+        if !self.owns_storage() {
+            return self.take_over(cx);
+        }
         cx.mark(Mark::Promoting, Some(self.settings.cluster.address(self.me)));
         self.stop_following(cx);
         let entries = self.wal.last().lsn.0 - self.commit.0;

@@ -209,7 +209,7 @@ impl DataNode {
 
     /// Adds an entry to the log, here and in the file.
     pub(super) fn keep(&mut self, cx: &mut Cx<'_, Agent>, entry: Entry) {
-        if self.settings.agent.wal {
+        if self.settings.agent.wal && !self.is_shared() {
             cx.append(WAL_FILE, Record::Wal(WalRecord::of(entry.clone())));
         }
         self.wal.append(entry);
@@ -218,6 +218,9 @@ impl DataNode {
 
     /// Asks for a sync of the log, unless one is under way: the next then carries all that came meanwhile.
     pub(super) fn flush(&mut self, cx: &mut Cx<'_, Agent>) {
+        if self.is_shared() {
+            return self.write_to_disk(cx);
+        }
         let last = self.wal.last().lsn;
         if !self.settings.agent.wal {
             self.wal.flushed_to(last);

@@ -1,12 +1,14 @@
 //! A data node: keeps the graph and its log, and is primary or replica.
 //!
 //! The files of this folder: [`gate`] decides what may be acknowledged and nothing else does; [`rights`] keeps the
-//! lease and what follows from losing it; [`election`] stands, votes and promotes; [`replication`] moves the log.
+//! lease and what follows from losing it; [`election`] stands, votes and promotes; [`replication`] moves the log;
+//! [`storage`] keeps it on a shared disk, if there is one.
 
 mod election;
 mod gate;
 mod replication;
 mod rights;
+mod storage;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +16,8 @@ use super::coordination::{Leader, LeaseId, Link, LinkEvent, NodeSet, Revision};
 use super::lease::{Clocks, Lease};
 use super::message::{Body, Message, Order, PeerMessage, Refusal};
 use super::settings::{
-    AtPort, Fence, HEARTBEAT_PORT, LeaseCheck, NodeId, PEER_PORT, Probe, Settings, WATCHDOG_PORT,
+    AtPort, Detector, Fence, HEARTBEAT_PORT, Keeper, LeaseCheck, Metadata, NodeId, PEER_PORT, Probe,
+    Settings, WATCHDOG_PORT,
 };
 use super::states::{self, Event, State};
 use super::wal::{Content, Entry, Lsn, Position, Recovered, Term, Wal, WalRecord};
@@ -26,6 +29,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use election::Candidacy;
 use replication::{Follower, Upstream};
+use storage::DiskWay;
 
 /// File of the log.
 pub const WAL_FILE: &str = "wal";
@@ -102,7 +106,7 @@ pub struct DataNode {
     matched: Lsn,
     /// Revision at which we took the key, older views do not show it; and the service's restorations until then.
     won_at: (u32, Revision),
-    /// A keeper beside the process has seen the lease end and will say so at its next look.
+    /// A keeper beside the process knows what ends the role and will say so at its next look.
     keeper_due: bool,
     /// The primary by order of the monitor, where nobody holds a lease.
     ordered: Option<(NodeId, Term)>,
@@ -110,6 +114,9 @@ pub struct DataNode {
     contacts: BTreeMap<NodeId, Contact>,
     stamp: u64,
     fence_session: Option<SessionId>,
+    /// A silent primary that a majority of heartbeats has given up and that is being switched off.
+    hunted: Option<NodeId>,
+    disk: DiskWay,
     watchdog: Option<SessionId>,
     announced: (Role, Term, bool),
     exposure_told: u64,
@@ -122,7 +129,12 @@ impl DataNode {
             settings.cluster.coordination.clone(),
             usize::from(me.0) - 1,
             settings.coordination.request_timeout,
-        );
+        )
+        .waiting(settings.coordination.proposals);
+        let link = match settings.agent.metadata {
+            Metadata::Push => link,
+            Metadata::Pull(_) => link.unwatched(),
+        };
         DataNode {
             lease: Lease::new(settings.agent.lease),
             link,
@@ -159,6 +171,8 @@ impl DataNode {
             contacts: BTreeMap::new(),
             stamp: 0,
             fence_session: None,
+            hunted: None,
+            disk: DiskWay::default(),
             watchdog: None,
             announced: (Role::Joining, Term(0), false),
             exposure_told: 0,
@@ -209,7 +223,13 @@ impl DataNode {
         }
         let records = disk.records(WAL_FILE).iter().filter_map(|record| match record {
             Record::Wal(record) => Some(record.clone()),
-            Record::Meta { .. } | Record::Branch(_) | Record::Memory(_) | Record::Raft(_) => None,
+            Record::Meta { .. }
+            | Record::Branch(_)
+            | Record::Memory(_)
+            | Record::Raft(_)
+            | Record::Block(_)
+            | Record::Reservations(_)
+            | Record::Update(_) => None,
         });
         let (wal, found) = Wal::recover(records);
         self.wal = wal;
@@ -247,6 +267,9 @@ impl DataNode {
         if leader.term < self.term && self.holds_role() && !self.settings.quirks.counts_terms_locally() {
             return;
         }
+        if self.holds_role() && self.settings.agent.keeper == Keeper::Beside {
+            return self.await_keeper(cx);
+        }
         self.give_up(cx, Event::Overruled);
         self.happen(cx, Event::Joined);
         self.follow(cx);
@@ -259,6 +282,9 @@ impl DataNode {
             return;
         }
         if self.state == State::Primary || self.state == State::Isolated {
+            if self.settings.agent.keeper == Keeper::Beside {
+                return self.await_keeper(cx);
+            }
             self.give_up(cx, Event::Overruled);
         }
         self.happen(cx, Event::Joined);
@@ -351,6 +377,35 @@ impl DataNode {
         if stamp > known.stamp || stamp + 100 < known.stamp {
             *known = contact;
         }
+        let leads = self.link.view().leader.is_some_and(|leader| leader.holder == from);
+        if self.settings.agent.detector == Detector::Heartbeat && leads {
+            cx.set_timer(Timer::PrimarySilent, self.settings.agent.heartbeat.limit());
+        }
+    }
+
+    /// The primary's heartbeats have stopped. If a majority of the data nodes still hears each other, the lowest of them
+    /// has it switched off, and its key goes before its lease is over.
+    fn on_primary_silent(&mut self, cx: &mut Cx<'_, Agent>) {
+        let Some(leader) = self.link.view().leader.filter(|leader| leader.holder != self.me) else { return };
+        let limit = self.settings.agent.heartbeat.limit();
+        let fresh = |(node, contact): (&NodeId, &Contact)| {
+            (cx.now().since(contact.at) < limit && *node != leader.holder).then_some(*node)
+        };
+        let living: Vec<NodeId> = self.contacts.iter().filter_map(fresh).collect();
+        let Some(fencer) = self.settings.cluster.fencer else { return };
+        // Asked again as long as the key is there: the first attempt may have failed.
+        cx.set_timer(Timer::PrimarySilent, limit);
+        if living.len() + 1 < self.settings.majority() || living.iter().any(|node| *node < self.me) {
+            return;
+        }
+        let about = Some(self.settings.cluster.address(leader.holder));
+        cx.mark(Mark::Suspected, about);
+        cx.mark(Mark::Declared, about);
+        if let Some(old) = self.fence_session.take() {
+            cx.close(old);
+        }
+        self.hunted = Some(leader.holder);
+        self.fence_session = Some(cx.open(fencer, Kind::Fence));
     }
 
     fn save_meta(&mut self, cx: &mut Cx<'_, Agent>) -> Token {
@@ -416,6 +471,11 @@ impl Node<Agent> for DataNode {
         if !self.settings.agent.wal {
             cx.set_timer(Timer::Save, self.settings.agent.snapshot_every);
         }
+        if let Metadata::Pull(every) = self.settings.agent.metadata {
+            let first = cx.random().duration(Duration::ZERO, every);
+            cx.set_timer(Timer::Look, first);
+        }
+        self.dial_disk(cx);
     }
 
     fn on_open(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId, opened: Opened<Kind>) {
@@ -425,6 +485,7 @@ impl Node<Agent> for DataNode {
                 self.link.on_open(cx);
                 self.on_link_open(cx);
             }
+            Opened::Dialled if self.is_disk(session) => self.on_disk_open(cx),
             Opened::Dialled if self.fence_session == Some(session) => self.order_fence(cx, session),
             Opened::Dialled => {
                 self.on_upstream_open(cx, session);
@@ -447,6 +508,7 @@ impl Node<Agent> for DataNode {
             Message::SeenPrimary { node } => self.on_seen_primary(cx, session, node),
             Message::Order(order) => self.on_order(cx, order),
             Message::Fenced { node } => self.on_fenced(cx, node),
+            Message::Disk(message) => self.on_disk(cx, message),
             Message::Result { .. }
             | Message::Heartbeat { .. }
             | Message::Health { .. }
@@ -455,6 +517,7 @@ impl Node<Agent> for DataNode {
             | Message::WhereIsPrimary
             | Message::Route(_)
             | Message::Fence { .. }
+            | Message::Anywhere(_)
             | Message::Pet { .. } => {}
         }
     }
@@ -466,7 +529,11 @@ impl Node<Agent> for DataNode {
         }
         if self.fence_session == Some(session) {
             self.fence_session = None;
+            self.hunted = None;
             return self.fence_failed(cx);
+        }
+        if self.is_disk(session) {
+            return self.on_disk_close(cx);
         }
         self.on_upstream_close(cx, session);
         self.on_ballot_close(cx, session);
@@ -485,7 +552,15 @@ impl Node<Agent> for DataNode {
             Timer::FenceLimit => self.fence_failed(cx),
             Timer::SyncWatch => self.watch_sync_set(cx),
             Timer::Save => self.save_memory(cx),
-            Timer::Coordination => self.link.on_timer(cx),
+            Timer::Coordination => {
+                if let Some(event) = self.link.on_timer(cx) {
+                    self.on_link_event(cx, event);
+                }
+            }
+            Timer::PrimarySilent => self.on_primary_silent(cx),
+            Timer::Poison => self.on_poison_taken(cx),
+            Timer::Disk => self.dial_disk(cx),
+            Timer::Look => self.look(cx),
             _ => {}
         }
     }

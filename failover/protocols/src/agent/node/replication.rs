@@ -285,19 +285,25 @@ impl DataNode {
             return cx.send(session, Message::Peer(PeerMessage::Follow { node, term, last }));
         };
         self.happen(cx, Event::Matched);
+        self.register(cx);
         // Nothing behind the last entry that was compared may count, here or at the primary.
         let upto = Lsn(previous.lsn.0 + entries.len() as u64);
         self.matched = self.matched.max(upto);
         self.apply_to(commit.min(upto), |_, _| {});
         let news = merged < self.wal.last().lsn || before != self.wal.last().lsn;
         self.flush(cx);
-        if !news || !self.settings.agent.wal {
+        if !news || !self.settings.agent.wal || self.is_shared() {
             self.acknowledge(cx);
         }
     }
 
     /// Takes entries over; what they overrule is cut, kept apart for the operator, and taken out of the graph.
-    fn merge(&mut self, cx: &mut Cx<'_, Agent>, previous: Position, entries: &[Entry]) -> Option<Lsn> {
+    pub(super) fn merge(
+        &mut self,
+        cx: &mut Cx<'_, Agent>,
+        previous: Position,
+        entries: &[Entry],
+    ) -> Option<Lsn> {
         if !self.wal.matches(previous) {
             return None;
         }
@@ -314,10 +320,10 @@ impl DataNode {
         Some(kept)
     }
 
-    fn cut(&mut self, cx: &mut Cx<'_, Agent>, kept: Lsn) {
+    pub(super) fn cut(&mut self, cx: &mut Cx<'_, Agent>, kept: Lsn) {
         let branch = self.wal.cut_after(kept);
         cx.note(|| alloc::format!("cuts {} entries after {}", branch.len(), kept.0));
-        if self.settings.agent.wal {
+        if self.settings.agent.wal && !self.is_shared() {
             cx.truncate(WAL_FILE, kept.0 as usize);
             cx.append(BRANCH_FILE, Record::Branch(branch));
             // A sync that is under way was asked for before the cut: it says nothing of what comes now.

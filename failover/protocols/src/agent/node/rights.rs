@@ -11,12 +11,24 @@ impl DataNode {
         cx.set_timer(Timer::Renew, self.settings.agent.lease.renew_every);
         match self.lease_id {
             Some(lease) => {
+                if self.link.has_open(|body| matches!(body, Body::KeepAlive { .. })) {
+                    self.lease.suspended(Clocks::of(cx));
+                }
                 self.link.ask(cx, Body::KeepAlive { lease });
                 self.publish_status(cx);
             }
             None => {
                 self.link.ask(cx, Body::Get);
             }
+        }
+    }
+
+    /// Reads the keys, where nobody tells of changes.
+    pub(super) fn look(&mut self, cx: &mut Cx<'_, Agent>) {
+        let Metadata::Pull(every) = self.settings.agent.metadata else { return };
+        cx.set_timer(Timer::Look, every);
+        if !self.link.has_open(|body| *body == Body::Get) {
+            self.link.ask(cx, Body::Get);
         }
     }
 
@@ -75,6 +87,10 @@ impl DataNode {
             }
             // Where nobody looks at the lease, its end means nothing either.
             Answer::Gone if !self.lease.used() => self.lease_id = None,
+            Answer::Gone if self.settings.agent.keeper == Keeper::Beside && self.holds_role() => {
+                self.lease.lose();
+                self.await_keeper(cx);
+            }
             Answer::Gone => {
                 cx.note(|| "the lease is gone".into());
                 self.give_up(cx, Event::Overruled);
@@ -98,20 +114,38 @@ impl DataNode {
     }
 
     pub(super) fn on_lease_deadline(&mut self, cx: &mut Cx<'_, Agent>) {
+        if self.keeper_due {
+            return self.keeper_looks(cx);
+        }
         let left = self.lease.left(Clocks::of(cx));
         match (left.is_zero(), self.settings.agent.keeper) {
             (false, _) => self.arm_deadline(cx),
             (true, Keeper::Inside) => self.isolate(cx),
-            // A process beside us notices at its next look, not at once.
-            (true, Keeper::Beside) if !self.keeper_due => {
-                self.keeper_due = true;
-                let late = cx.random().duration(Duration::ZERO, self.settings.agent.keeper_period);
-                cx.set_timer(Timer::LeaseDeadline, late);
-            }
-            (true, Keeper::Beside) => {
-                self.keeper_due = false;
-                self.isolate(cx);
-            }
+            (true, Keeper::Beside) => self.await_keeper(cx),
+        }
+    }
+
+    /// A process beside us holds the session to the coordination service: what it knows reaches us at its next look, not
+    /// at once.
+    pub(super) fn await_keeper(&mut self, cx: &mut Cx<'_, Agent>) {
+        if !self.keeper_due {
+            self.keeper_due = true;
+            let late = cx.random().duration(Duration::ZERO, self.settings.agent.keeper_period);
+            cx.set_timer(Timer::LeaseDeadline, late);
+        }
+    }
+
+    fn keeper_looks(&mut self, cx: &mut Cx<'_, Agent>) {
+        self.keeper_due = false;
+        let other = self.link.view().leader.filter(|leader| leader.holder != self.me);
+        if other.is_some() || self.link.view().leader.is_none() && self.link.connected() {
+            self.give_up(cx, Event::Overruled);
+            self.happen(cx, Event::Joined);
+            self.follow(cx);
+        } else if self.lease.left(Clocks::of(cx)).is_zero() {
+            self.isolate(cx);
+        } else {
+            self.arm_deadline(cx);
         }
     }
 
@@ -158,6 +192,9 @@ impl DataNode {
             return;
         }
         self.pet(cx, false);
+        self.keeper_due = false;
+        self.leave_disk();
+        cx.cancel_timer(Timer::Poison);
         cx.cancel_timer(Timer::LeaseDeadline);
         cx.cancel_timer(Timer::SyncWatch);
         cx.cancel_timer(Timer::FenceLimit);

@@ -1,0 +1,198 @@
+//! A data node whose log lies on the shared disk: it writes there under its lock, and before it serves it reads there
+//! what its predecessor left.
+
+use super::*;
+use crate::agent::message::DiskMessage;
+use crate::agent::settings::Storage;
+
+/// Our way to the shared disk.
+#[derive(Debug, Default)]
+pub(super) struct DiskWay {
+    session: Option<SessionId>,
+    open: bool,
+    /// Our key is registered, as far as we know.
+    registered: bool,
+    /// The lock is ours and all that the disk holds was read.
+    owned: bool,
+    /// A write up to here is on its way.
+    busy: Option<Lsn>,
+    /// While taking over: what the disk holds was read up to here.
+    read: Lsn,
+}
+
+/// Wait before the disk is dialled again.
+const REDIAL: Duration = Duration::from_millis(500);
+
+/// Entries in one write at most.
+const BATCH: usize = 512;
+
+impl DataNode {
+    pub(super) fn is_shared(&self) -> bool {
+        self.settings.agent.storage != Storage::Own
+    }
+
+    pub(super) fn dial_disk(&mut self, cx: &mut Cx<'_, Agent>) {
+        self.disk.session = self.settings.cluster.disk.map(|disk| cx.open(disk, Kind::Disk));
+    }
+
+    pub(super) fn is_disk(&self, session: SessionId) -> bool {
+        self.disk.session == Some(session)
+    }
+
+    pub(super) fn say_to_disk(&self, cx: &mut Cx<'_, Agent>, message: DiskMessage) {
+        if let Some(session) = self.disk.session.filter(|_| self.disk.open) {
+            cx.send(session, Message::Disk(message));
+        }
+    }
+
+    /// A node that is not primary registers by itself; one that was preempted as primary must first follow its successor.
+    pub(super) fn on_disk_open(&mut self, cx: &mut Cx<'_, Agent>) {
+        self.disk.open = true;
+        self.disk.busy = None;
+        match self.state {
+            State::Promoting if !self.disk.owned => self.take_over(cx),
+            State::Joining | State::Replica | State::Candidate => self.register(cx),
+            _ => self.write_to_disk(cx),
+        }
+    }
+
+    pub(super) fn on_disk_close(&mut self, cx: &mut Cx<'_, Agent>) {
+        self.disk.session = None;
+        self.disk.open = false;
+        cx.set_timer(Timer::Disk, REDIAL);
+    }
+
+    pub(super) fn register(&mut self, cx: &mut Cx<'_, Agent>) {
+        if self.is_shared() && self.disk.open && !self.disk.registered {
+            self.disk.registered = true;
+            self.say_to_disk(cx, DiskMessage::Register { node: self.me });
+        }
+    }
+
+    /// The role is gone, and the lock with it.
+    pub(super) fn leave_disk(&mut self) {
+        self.disk.owned = false;
+        self.disk.registered = false;
+        self.disk.busy = None;
+    }
+
+    /// Gets the lock, and with it the sole right to write; then what the disk holds is read.
+    pub(super) fn take_over(&mut self, cx: &mut Cx<'_, Agent>) {
+        cx.set_timer(Timer::FenceLimit, self.settings.agent.fence_timeout);
+        if let (Fence::Preempt, Some(victim)) = (self.settings.agent.fence, self.predecessor()) {
+            self.say_to_disk(cx, DiskMessage::Preempt { victim });
+        }
+        self.say_to_disk(cx, DiskMessage::Lock { node: self.me, epoch: self.term });
+    }
+
+    /// The node that led before us, if it was another.
+    pub(super) fn predecessor(&self) -> Option<NodeId> {
+        self.last_holder.filter(|node| *node != self.me)
+    }
+
+    /// Whether a promotion may go on: the disk is ours, or there is none.
+    pub(super) fn owns_storage(&self) -> bool {
+        !self.is_shared() || self.disk.owned
+    }
+
+    pub(super) fn on_disk(&mut self, cx: &mut Cx<'_, Agent>, message: DiskMessage) {
+        match message {
+            DiskMessage::Locked { granted, epoch } => self.on_locked(cx, granted, epoch),
+            DiskMessage::Blocks { previous, entries, last } => self.on_blocks(cx, previous, &entries, last),
+            DiskMessage::Written { upto } => {
+                if self.disk.busy.take() == Some(upto) && self.holds_role() {
+                    self.wal.flushed_to(upto);
+                    self.write_to_disk(cx);
+                    self.advance(cx);
+                }
+            }
+            DiskMessage::Conflict { epoch } => {
+                self.disk.busy = None;
+                if self.holds_role() {
+                    cx.note(|| alloc::format!("the disk refuses us: its epoch is {}", epoch.0));
+                    self.give_back(cx);
+                    self.adopt_term(cx, epoch);
+                }
+            }
+            DiskMessage::Poisoned { .. } if self.state == State::Promoting => {
+                cx.set_timer(Timer::Poison, self.settings.agent.slots.message_wait);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_locked(&mut self, cx: &mut Cx<'_, Agent>, granted: bool, epoch: Term) {
+        if self.state != State::Promoting || self.disk.owned {
+            return;
+        }
+        if !granted {
+            cx.note(|| alloc::format!("the disk's lock is at epoch {}", epoch.0));
+            self.fence_failed(cx);
+            return self.adopt_term(cx, epoch);
+        }
+        if matches!(self.settings.agent.fence, Fence::DiskLock | Fence::Preempt)
+            && let Some(old) = self.predecessor()
+        {
+            cx.mark(Mark::Fenced, Some(self.settings.cluster.address(old)));
+        }
+        self.disk.read = self.wal.last().lsn;
+        self.say_to_disk(cx, DiskMessage::Read { previous: self.wal.last() });
+    }
+
+    /// Part of what the disk holds. Our own copy came by replication: it may lack entries, or have some more that never
+    /// reached the disk and were acknowledged to nobody.
+    fn on_blocks(&mut self, cx: &mut Cx<'_, Agent>, previous: Position, entries: &[Entry], last: Position) {
+        if self.state != State::Promoting || self.disk.owned {
+            return;
+        }
+        if self.merge(cx, previous, entries).is_none() {
+            return self.say_to_disk(cx, DiskMessage::Read { previous: Position::default() });
+        }
+        self.disk.read = Lsn(previous.lsn.0 + entries.len() as u64);
+        if self.disk.read < last.lsn && !entries.is_empty() {
+            let previous = entries.last().map_or(previous, |entry| entry.position);
+            return self.say_to_disk(cx, DiskMessage::Read { previous });
+        }
+        if self.wal.last().lsn > self.disk.read {
+            self.cut(cx, self.disk.read);
+        }
+        self.wal.flushed_to(self.disk.read);
+        self.unsynced = false;
+        self.disk.owned = true;
+        cx.cancel_timer(Timer::FenceLimit);
+        self.promote(cx);
+    }
+
+    /// Writes what the disk does not have yet, one write at a time. A replica's copy is a cache: it needs no disk.
+    pub(super) fn write_to_disk(&mut self, cx: &mut Cx<'_, Agent>) {
+        self.unsynced = false;
+        if !self.holds_role() {
+            return self.wal.flushed_to(self.wal.last().lsn);
+        }
+        if self.disk.busy.is_some() || !self.disk.open || !self.disk.owned {
+            return;
+        }
+        let entries: Arc<[Entry]> = Arc::from(self.wal.from(self.wal.flushed().next(), BATCH));
+        let Some(last) = entries.last().map(|entry| entry.position.lsn) else { return };
+        self.disk.busy = Some(last);
+        self.say_to_disk(cx, DiskMessage::Write { node: self.me, epoch: self.term, entries });
+    }
+
+    /// Writes the reset into the slot of the node that led before us.
+    pub(super) fn poison(&mut self, cx: &mut Cx<'_, Agent>, victim: NodeId) {
+        cx.set_timer(Timer::FenceLimit, self.settings.agent.fence_timeout);
+        self.say_to_disk(cx, DiskMessage::Poison { victim });
+    }
+
+    /// The victim has read its slot, or its watchdog has acted.
+    pub(super) fn on_poison_taken(&mut self, cx: &mut Cx<'_, Agent>) {
+        if self.state != State::Promoting {
+            return;
+        }
+        if let Some(victim) = self.predecessor() {
+            cx.mark(Mark::Fenced, Some(self.settings.cluster.address(victim)));
+        }
+        cx.cancel_timer(Timer::FenceLimit);
+        self.promote(cx);
+    }
+}
