@@ -517,6 +517,8 @@ pub struct Quirks {
     pub silent_async: bool,
     /// A failed renewal is not tried again before the next is due.
     pub no_renew_retry: bool,
+    /// A primary whose disk failed goes on renewing its lease.
+    pub kept_lock: bool,
 }
 
 /// The machines of a layout.
@@ -915,6 +917,7 @@ impl From<Quirks> for ProtocolQuirks {
             first_alive: quirks.first_alive,
             silent_async: quirks.silent_async,
             no_renew_retry: quirks.no_renew_retry,
+            kept_lock: quirks.kept_lock,
         }
     }
 }

@@ -48,12 +48,14 @@ pub struct Lease {
     anchor: Option<Clocks>,
     /// The holder gave up or was told that it lost.
     lost: bool,
+    /// It was noticed that renewals fail.
+    suspended: bool,
 }
 
 impl Lease {
     /// No grant yet.
     pub fn new(settings: LeaseSettings) -> Self {
-        Lease { settings, anchor: None, lost: false }
+        Lease { settings, anchor: None, lost: false, suspended: false }
     }
 
     /// A grant that was asked for at `sent` was received at `received`. Grants may arrive out of order: only one that
@@ -68,13 +70,15 @@ impl Lease {
         if newer {
             self.anchor = Some(anchor);
             self.lost = false;
+            self.suspended = false;
         }
     }
 
     /// The holder notices that a renewal was not answered in time. Where it counts from here, its lease grows longer.
     pub fn suspended(&mut self, now: Clocks) {
-        if self.settings.anchor == Anchor::Suspend && self.valid(now) {
+        if self.settings.anchor == Anchor::Suspend && self.valid(now) && !self.suspended {
             self.anchor = Some(now);
+            self.suspended = true;
         }
     }
 
@@ -194,6 +198,20 @@ mod tests {
         let mut lease = Lease::new(LeaseSettings { anchor: Anchor::Receive, ..LeaseSettings::default() });
         lease.granted(at(0), at(10 * SECOND));
         assert!(lease.valid(at(35 * SECOND)), "the grantor freed it five seconds ago");
+    }
+
+    #[test]
+    fn counting_from_the_notice_that_renewals_fail_outlives_the_grant() {
+        let mut lease = Lease::new(LeaseSettings { anchor: Anchor::Suspend, ..LeaseSettings::default() });
+        lease.granted(at(0), at(0));
+        lease.suspended(at(20 * SECOND));
+        lease.suspended(at(30 * SECOND));
+        assert!(lease.valid(at(45 * SECOND)), "the grantor freed it 15 seconds ago");
+        assert!(!lease.valid(at(50 * SECOND)), "noticed once");
+        let mut sound = Lease::new(LeaseSettings::default());
+        sound.granted(at(0), at(0));
+        sound.suspended(at(20 * SECOND));
+        assert!(!sound.valid(at(30 * SECOND)));
     }
 
     #[test]

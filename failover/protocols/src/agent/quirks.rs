@@ -27,6 +27,8 @@ pub struct Quirks {
     pub silent_async: bool,
     /// See [`Quirks::never_retries_a_renewal`].
     pub no_renew_retry: bool,
+    /// See [`Quirks::keeps_its_lock`].
+    pub kept_lock: bool,
 }
 
 impl Quirks {
@@ -98,5 +100,11 @@ impl Quirks {
     /// ends (CrunchyData postgres-operator issue 1631).
     pub fn never_retries_a_renewal(&self) -> bool {
         self.no_renew_retry
+    }
+
+    /// A primary whose disk failed goes on renewing its lease while it tries to recover in place, so that nobody may take
+    /// over (patroni issues 1732 and 2997: a full disk).
+    pub fn keeps_its_lock(&self) -> bool {
+        self.kept_lock
     }
 }

@@ -228,6 +228,8 @@ impl DataNode {
         cx.note(|| alloc::format!("the disk failed: {error:?}"));
         self.happen(cx, Event::DiskFailed);
         self.drop_open_operations(cx);
-        self.give_back(cx);
+        if !self.settings.quirks.keeps_its_lock() {
+            self.give_back(cx);
+        }
     }
 }
