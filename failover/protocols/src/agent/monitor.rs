@@ -223,10 +223,10 @@ impl Monitor {
         if role == Role::Primary && term >= self.term {
             (self.primary, self.term) = (Some(node), term);
         }
-        // A primary of an older term that is back has not heard the news.
+        // Who is back, or was primary of an older term, has not heard the news.
         if self.settings.agent.election == ElectionRule::MonitorOrder
             && let Some(primary) = self.primary.filter(|primary| *primary != node)
-            && role != Role::Replica
+            && (role != Role::Replica || term < self.term)
         {
             let session = cx.open(self.address(node), Kind::Health);
             self.orders.insert(session, Order::Follow { primary, term: self.term });

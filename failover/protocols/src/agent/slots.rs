@@ -15,23 +15,32 @@ const RESET_TAKES: Duration = Duration::from_secs(5);
 /// Wait before the disk is dialled again.
 const REDIAL: Duration = Duration::from_millis(500);
 
+/// How long the disk may take for an answer before another way to it is tried (sbd: IO timeout 3 s).
+const IO_LIMIT: Duration = Duration::from_secs(3);
+
 /// The watcher of one slot.
 pub struct SlotWatch {
     settings: Arc<Settings>,
     node: NodeId,
     session: Option<SessionId>,
     open: bool,
+    /// When the read that is unanswered was asked for.
+    asked: Option<LocalTime>,
     resetting: bool,
 }
 
 impl SlotWatch {
     /// The watcher beside `node`.
     pub fn new(settings: Arc<Settings>, node: NodeId) -> Self {
-        SlotWatch { settings, node, session: None, open: false, resetting: false }
+        SlotWatch { settings, node, session: None, open: false, asked: None, resetting: false }
     }
 
     fn dial(&mut self, cx: &mut Cx<'_, Agent>) {
+        if let Some(old) = self.session.take() {
+            cx.close(old);
+        }
         self.open = false;
+        self.asked = Some(cx.now());
         self.session = self.settings.cluster.disk.map(|disk| cx.open(disk, Kind::Disk));
     }
 
@@ -61,11 +70,15 @@ impl Node<Agent> for SlotWatch {
     }
 
     fn on_open(&mut self, _cx: &mut Cx<'_, Agent>, session: SessionId, _opened: Opened<Kind>) {
-        self.open |= self.session == Some(session);
+        if self.session == Some(session) {
+            self.open = true;
+            self.asked = None;
+        }
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId, message: Message) {
         let Message::Disk(DiskMessage::SlotHolds { reset }) = message else { return };
+        self.asked = None;
         self.pet(cx);
         if reset {
             cx.send(session, Message::Disk(DiskMessage::ClearSlot { node: self.node }));
@@ -85,7 +98,11 @@ impl Node<Agent> for SlotWatch {
         match timer {
             Timer::Slot => {
                 cx.set_timer(Timer::Slot, self.settings.agent.slots.every);
+                if self.asked.is_some_and(|at| cx.now().since(at) >= IO_LIMIT) {
+                    return self.dial(cx);
+                }
                 if let Some(session) = self.session.filter(|_| self.open) {
+                    self.asked = self.asked.or(Some(cx.now()));
                     cx.send(session, Message::Disk(DiskMessage::Slot { node: self.node }));
                 }
             }

@@ -60,6 +60,10 @@ impl DataNode {
         if lost || cooling || !self.may_be_promoted() {
             return self.stand_in(cx, RETRY);
         }
+        if self.knows_too_little(cx) {
+            self.link.ask(cx, Body::Get);
+            return self.stand_in(cx, RETRY / 4);
+        }
         if !self.happen(cx, Event::Stand) {
             return;
         }
@@ -85,6 +89,12 @@ impl DataNode {
         });
         cx.set_timer(Timer::VoteWindow, self.settings.agent.vote_window);
         self.announce(cx);
+    }
+
+    /// Where nobody tells of changes, what we know may be old: a candidate looks once more before it disturbs anybody.
+    fn knows_too_little(&self, cx: &Cx<'_, Agent>) -> bool {
+        let pulled = matches!(self.settings.agent.metadata, Metadata::Pull(_));
+        pulled && self.confirmed_at.is_none_or(|at| cx.now().since(at) >= RETRY)
     }
 
     fn next_term(&self) -> Term {

@@ -84,6 +84,8 @@ pub struct DataNode {
     lease_id: Option<LeaseId>,
     /// The last holder of the right, for the fence.
     last_holder: Option<NodeId>,
+    /// When a quorum last confirmed what we know of the keys.
+    confirmed_at: Option<LocalTime>,
     /// When the right was last seen free.
     free_since: Option<LocalTime>,
     candidacy: Option<Candidacy>,
@@ -151,6 +153,7 @@ impl DataNode {
             unsynced: false,
             lease_id: None,
             last_holder: None,
+            confirmed_at: None,
             free_since: None,
             candidacy: None,
             promoted_at: None,
@@ -250,6 +253,9 @@ impl DataNode {
     /// The keys changed, or were seen for the first time: everything that follows from them.
     fn on_view(&mut self, cx: &mut Cx<'_, Agent>, confirmed: bool) {
         let view = self.link.view();
+        if confirmed {
+            self.confirmed_at = Some(cx.now());
+        }
         if view.leader.is_some() {
             self.free_since = None;
         }
@@ -559,7 +565,7 @@ impl Node<Agent> for DataNode {
             }
             Timer::PrimarySilent => self.on_primary_silent(cx),
             Timer::Poison => self.on_poison_taken(cx),
-            Timer::Disk => self.dial_disk(cx),
+            Timer::Disk => self.redial_disk(cx),
             Timer::Look => self.look(cx),
             _ => {}
         }

@@ -14,14 +14,21 @@ pub(super) struct DiskWay {
     registered: bool,
     /// The lock is ours and all that the disk holds was read.
     owned: bool,
-    /// A write up to here is on its way.
-    busy: Option<Lsn>,
+    /// The reset is in the predecessor's slot.
+    poisoned: bool,
+    /// An answer is awaited, and the timer for it runs.
+    awaiting: bool,
+    /// Writes up to here are on their way; the disk answers them in order.
+    sent: Lsn,
     /// While taking over: what the disk holds was read up to here.
     read: Lsn,
 }
 
 /// Wait before the disk is dialled again.
 const REDIAL: Duration = Duration::from_millis(500);
+
+/// How long the disk may take for an answer before another way to it is tried.
+const IO_LIMIT: Duration = Duration::from_secs(3);
 
 /// Entries in one write at most.
 const BATCH: usize = 512;
@@ -33,32 +40,68 @@ impl DataNode {
 
     pub(super) fn dial_disk(&mut self, cx: &mut Cx<'_, Agent>) {
         self.disk.session = self.settings.cluster.disk.map(|disk| cx.open(disk, Kind::Disk));
+        self.disk.awaiting = false;
+        if self.disk.session.is_some() {
+            self.await_disk(cx);
+        }
+    }
+
+    /// An answer is due; questions that follow it do not put it off.
+    fn await_disk(&mut self, cx: &mut Cx<'_, Agent>) {
+        if !self.disk.awaiting {
+            self.disk.awaiting = true;
+            cx.set_timer(Timer::Disk, IO_LIMIT);
+        }
+    }
+
+    fn heard_disk(&mut self, cx: &mut Cx<'_, Agent>) {
+        self.disk.awaiting = false;
+        cx.cancel_timer(Timer::Disk);
+    }
+
+    /// The disk did not answer in time, or the way to it is gone: another way, and everything unanswered again.
+    pub(super) fn redial_disk(&mut self, cx: &mut Cx<'_, Agent>) {
+        if let Some(session) = self.disk.session.take() {
+            cx.close(session);
+        }
+        self.disk.open = false;
+        self.dial_disk(cx);
     }
 
     pub(super) fn is_disk(&self, session: SessionId) -> bool {
         self.disk.session == Some(session)
     }
 
-    pub(super) fn say_to_disk(&self, cx: &mut Cx<'_, Agent>, message: DiskMessage) {
-        if let Some(session) = self.disk.session.filter(|_| self.disk.open) {
-            cx.send(session, Message::Disk(message));
+    pub(super) fn say_to_disk(&mut self, cx: &mut Cx<'_, Agent>, message: DiskMessage) {
+        let Some(session) = self.disk.session.filter(|_| self.disk.open) else { return };
+        if !matches!(message, DiskMessage::Register { .. } | DiskMessage::Preempt { .. }) {
+            self.await_disk(cx);
         }
+        cx.send(session, Message::Disk(message));
     }
 
     /// A node that is not primary registers by itself; one that was preempted as primary must first follow its successor.
     pub(super) fn on_disk_open(&mut self, cx: &mut Cx<'_, Agent>) {
         self.disk.open = true;
-        self.disk.busy = None;
+        self.disk.sent = self.wal.flushed();
+        self.heard_disk(cx);
         match self.state {
-            State::Promoting if !self.disk.owned => self.take_over(cx),
+            State::Promoting if self.settings.agent.fence == Fence::PoisonPill && !self.disk.poisoned => {
+                if let Some(victim) = self.predecessor() {
+                    self.poison(cx, victim);
+                }
+            }
+            State::Promoting if self.is_shared() && !self.disk.owned => self.take_over(cx),
             State::Joining | State::Replica | State::Candidate => self.register(cx),
-            _ => self.write_to_disk(cx),
+            _ if self.is_shared() => self.write_to_disk(cx),
+            _ => {}
         }
     }
 
     pub(super) fn on_disk_close(&mut self, cx: &mut Cx<'_, Agent>) {
         self.disk.session = None;
         self.disk.open = false;
+        self.disk.awaiting = false;
         cx.set_timer(Timer::Disk, REDIAL);
     }
 
@@ -73,7 +116,7 @@ impl DataNode {
     pub(super) fn leave_disk(&mut self) {
         self.disk.owned = false;
         self.disk.registered = false;
-        self.disk.busy = None;
+        self.disk.poisoned = false;
     }
 
     /// Gets the lock, and with it the sole right to write; then what the disk holds is read.
@@ -96,25 +139,28 @@ impl DataNode {
     }
 
     pub(super) fn on_disk(&mut self, cx: &mut Cx<'_, Agent>, message: DiskMessage) {
+        self.heard_disk(cx);
         match message {
             DiskMessage::Locked { granted, epoch } => self.on_locked(cx, granted, epoch),
             DiskMessage::Blocks { previous, entries, last } => self.on_blocks(cx, previous, &entries, last),
             DiskMessage::Written { upto } => {
-                if self.disk.busy.take() == Some(upto) && self.holds_role() {
+                if self.disk.owned {
                     self.wal.flushed_to(upto);
-                    self.write_to_disk(cx);
                     self.advance(cx);
+                    if self.wal.flushed() < self.disk.sent {
+                        self.await_disk(cx);
+                    }
                 }
             }
             DiskMessage::Conflict { epoch } => {
-                self.disk.busy = None;
                 if self.holds_role() {
                     cx.note(|| alloc::format!("the disk refuses us: its epoch is {}", epoch.0));
                     self.give_back(cx);
                     self.adopt_term(cx, epoch);
                 }
             }
-            DiskMessage::Poisoned { .. } if self.state == State::Promoting => {
+            DiskMessage::Poisoned { .. } if self.state == State::Promoting && !self.disk.poisoned => {
+                self.disk.poisoned = true;
                 cx.set_timer(Timer::Poison, self.settings.agent.slots.message_wait);
             }
             _ => {}
@@ -158,24 +204,27 @@ impl DataNode {
         }
         self.wal.flushed_to(self.disk.read);
         self.unsynced = false;
+        self.disk.sent = self.disk.read;
         self.disk.owned = true;
         cx.cancel_timer(Timer::FenceLimit);
         self.promote(cx);
     }
 
-    /// Writes what the disk does not have yet, one write at a time. A replica's copy is a cache: it needs no disk.
+    /// Writes what was not written yet. A replica's copy is a cache: it needs no disk.
     pub(super) fn write_to_disk(&mut self, cx: &mut Cx<'_, Agent>) {
         self.unsynced = false;
         if !self.holds_role() {
             return self.wal.flushed_to(self.wal.last().lsn);
         }
-        if self.disk.busy.is_some() || !self.disk.open || !self.disk.owned {
+        if !self.disk.open || !self.disk.owned {
             return;
         }
-        let entries: Arc<[Entry]> = Arc::from(self.wal.from(self.wal.flushed().next(), BATCH));
-        let Some(last) = entries.last().map(|entry| entry.position.lsn) else { return };
-        self.disk.busy = Some(last);
-        self.say_to_disk(cx, DiskMessage::Write { node: self.me, epoch: self.term, entries });
+        while self.disk.sent < self.wal.last().lsn {
+            let entries: Arc<[Entry]> = Arc::from(self.wal.from(self.disk.sent.next(), BATCH));
+            let Some(last) = entries.last().map(|entry| entry.position.lsn) else { return };
+            self.disk.sent = last;
+            self.say_to_disk(cx, DiskMessage::Write { node: self.me, epoch: self.term, entries });
+        }
     }
 
     /// Writes the reset into the slot of the node that led before us.
