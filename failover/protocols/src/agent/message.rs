@@ -104,7 +104,7 @@ pub enum Message {
 }
 
 /// To and from the shared disk.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum DiskMessage {
     /// A data node, clean and not primary, registers its key: it may write once it holds the lock.
     Register {

@@ -46,7 +46,7 @@ pub struct Update {
 }
 
 /// What the nodes and clients of such a cluster say.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Message {
     /// A client asks.
     Ask {
