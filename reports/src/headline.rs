@@ -3,7 +3,7 @@
 
 use crate::compare::Change;
 use crate::result::{Campaign, PhaseSummary, RpoSummary, RtoSummary, ScenarioSummary, Verdict};
-use crate::text::{count, ms, percent, percentile, percentile_label, plural};
+use crate::text::{bytes, count, ms, percent, percentile, percentile_label, plural};
 
 /// One question with its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,23 @@ pub fn mood(verdict: Verdict) -> Mood {
         | Verdict::CanaryMissed
         | Verdict::Nondeterministic => Mood::Bad,
     }
+}
+
+/// What was asked for and what became of it, of a scenario that states how much may be lost.
+pub fn asked_for(s: &ScenarioSummary) -> Option<String> {
+    let (asked, lost) = (s.loss_target?, s.rpo.bytes_max?);
+    let word = |kept| if kept { "met" } else { "missed" };
+    let mut out = match s.rto_ms.target {
+        Some(target) => format!("Asked for: recovery in {} ({})", ms(target), word(!over_target(&s.rto_ms))),
+        None => "Asked for: recovery in no given time".to_owned(),
+    };
+    out.push_str(&format!(
+        ", at most {} lost ({}: up to {} in a run)",
+        bytes(asked),
+        word(lost <= asked),
+        bytes(lost)
+    ));
+    Some(out)
 }
 
 /// The four answers.
@@ -287,6 +304,26 @@ fn sure(scenarios: &[&ScenarioSummary]) -> Answer {
 /// Upper bound, at 95 %, of the probability of something that none of `runs` runs showed.
 pub fn rule_of_three(runs: u64) -> f64 {
     if runs == 0 { 1.0 } else { (3.0 / runs as f64).min(1.0) }
+}
+
+#[cfg(test)]
+mod asked {
+    use super::*;
+
+    #[test]
+    fn a_loss_target_is_called_met_or_missed_beside_the_recovery_target() {
+        let mut s = ScenarioSummary { loss_target: Some(1024), ..ScenarioSummary::default() };
+        assert_eq!(asked_for(&s), None, "nothing measured");
+        s.rpo.bytes_max = Some(1024);
+        s.rto_ms.target = Some(45_000.0);
+        assert!(
+            asked_for(&s).is_some_and(|text| text.contains("45.0 s (met)") && text.contains("(met: up to 1"))
+        );
+        s.rpo.bytes_max = Some(500_000);
+        assert!(asked_for(&s).is_some_and(|text| text.contains("(missed: up to ")));
+        s.loss_target = None;
+        assert_eq!(asked_for(&s), None, "nothing asked for");
+    }
 }
 
 #[cfg(test)]

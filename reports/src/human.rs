@@ -167,6 +167,15 @@ impl Human {
 
     /// Below a scenario that does not hold: which expectation, which seeds, why the evidence is thin.
     fn complaints(&self, s: &ScenarioSummary, out: &mut dyn io::Write) -> io::Result<()> {
+        if let Some(asked) = crate::headline::asked_for(s) {
+            writeln!(
+                out,
+                "      {}{}{}",
+                printable(&asked),
+                if s.remark.is_empty() { "" } else { ". " },
+                printable(&s.remark)
+            )?;
+        }
         if s.verdict == Verdict::Ok {
             return Ok(());
         }

@@ -258,6 +258,12 @@ pub struct ScenarioSummary {
     pub story: String,
     /// Where the case comes from.
     pub source: String,
+    /// What the scenario's author says of the numbers: which promise is kept, which is not, and why.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub remark: String,
+    /// Bytes of acknowledged writes that may be lost, as asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_target: Option<u64>,
     /// File of the scenario, as given to the program.
     pub path: String,
     /// Tags of the scenario.

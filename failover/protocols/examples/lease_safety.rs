@@ -35,7 +35,11 @@ struct Panel {
 fn panels() -> [Panel; 4] {
     let sound = LeaseSettings { rate_bound_ppm: 20_000, ..LeaseSettings::default() };
     [
-        Panel { title: "counted from sending, looked at when acting", settings: sound, up: "pause or answer's way" },
+        Panel {
+            title: "counted from sending, looked at when acting",
+            settings: sound,
+            up: "pause or answer's way",
+        },
         Panel {
             title: "counted from the answer",
             settings: LeaseSettings { anchor: Anchor::Receive, ..sound },
@@ -75,7 +79,8 @@ pub fn picture() -> String {
 }
 
 fn draw(svg: &mut String, panel: &Panel, x: i32, y: i32, width: i32, height: i32) {
-    let say = |svg: &mut String, text: std::fmt::Arguments<'_>| svg.write_fmt(text).expect("a string takes it");
+    let say =
+        |svg: &mut String, text: std::fmt::Arguments<'_>| svg.write_fmt(text).expect("a string takes it");
     say(svg, format_args!("<text x=\"{x}\" y=\"{}\">{}</text>\n", y - 6, panel.title));
     for row in 0..DELAYS {
         for column in 0..DRIFTS {

@@ -71,6 +71,12 @@ fn about(s: &ScenarioSummary) -> String {
     if !s.source.is_empty() {
         out.push_str(&format!("<p class=\"soft small\">Source: {}</p>\n", escape(&s.source)));
     }
+    if !s.remark.is_empty() {
+        out.push_str(&format!("<p class=\"small\">{}</p>\n", escape(&s.remark)));
+    }
+    if let Some(asked) = crate::headline::asked_for(s) {
+        out.push_str(&format!("<p class=\"small\"><b>{}</b></p>\n", escape(&asked)));
+    }
     for note in &s.notes {
         out.push_str(&format!("<p class=\"unsure small\">? {}</p>\n", escape(note)));
     }

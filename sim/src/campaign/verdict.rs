@@ -75,6 +75,8 @@ pub fn judge(job: &Job, lines: Vec<RunLine>) -> ScenarioResult {
         backend: job.backend.name().to_owned(),
         story: scenario.story.clone(),
         source: scenario.source.clone().unwrap_or_default(),
+        remark: scenario.note.clone().unwrap_or_default(),
+        loss_target: scenario.targets.and_then(|targets| targets.rpo).map(|bytes| bytes.0),
         path: job.loaded.path.clone(),
         tags: scenario.tags.clone(),
         ..summarise(&lines)

@@ -308,6 +308,9 @@ impl DataNode {
             }
             let Some(candidacy) = self.candidacy.take() else { return };
             candidacy.ballots.into_keys().for_each(|session| cx.close(session));
+            // Whoever voted for our term serves in no older one.
+            let others = self.may_serve.without(self.me);
+            self.to_fence = candidacy.granted.iter().fold(others, NodeSet::without);
             if let Some((lease, asked_at)) = candidacy.lease {
                 self.won(cx, lease, asked_at);
             }
@@ -348,38 +351,36 @@ impl DataNode {
         }
     }
 
-    /// Makes the old primary harmless, by the policy.
+    /// Makes whoever may still serve harmless, by the policy.
     fn fence(&mut self, cx: &mut Cx<'_, Agent>) {
-        let old = self.last_holder.filter(|node| *node != self.me);
-        let about = old.map(|node| self.settings.cluster.address(node));
-        match (self.settings.agent.fence, old, self.settings.cluster.fencer) {
-            (Fence::Power, Some(_), Some(fencer)) => {
+        match (self.settings.agent.fence, self.to_fence.is_empty(), self.settings.cluster.fencer) {
+            (Fence::Power, false, Some(fencer)) => {
                 self.fence_session = Some(cx.open(fencer, Kind::Fence));
                 cx.set_timer(Timer::FenceLimit, self.settings.agent.fence_timeout);
             }
-            (Fence::PoisonPill, Some(victim), _) => self.poison(cx, victim),
+            (Fence::PoisonPill, false, _) => self.poison(cx),
             // The lease was over before the key was free; a vote of a majority refuses the old term's entries.
-            (Fence::Wait | Fence::Token, Some(_), _) => {
-                cx.mark(Mark::Fenced, about);
+            (Fence::Wait | Fence::Token, _, _) => {
+                self.mark_fenced(cx);
                 self.promote(cx);
             }
             // The disk fences when its lock is taken.
-            (
-                Fence::None
-                | Fence::Wait
-                | Fence::Power
-                | Fence::Token
-                | Fence::DiskLock
-                | Fence::Preempt
-                | Fence::PoisonPill,
-                _,
-                _,
-            ) => self.promote(cx),
+            (Fence::None | Fence::Power | Fence::DiskLock | Fence::Preempt | Fence::PoisonPill, _, _) => {
+                self.promote(cx);
+            }
+        }
+    }
+
+    /// All that had to be fenced are.
+    pub(super) fn mark_fenced(&mut self, cx: &mut Cx<'_, Agent>) {
+        for node in core::mem::take(&mut self.to_fence).iter() {
+            cx.mark(Mark::Fenced, Some(self.settings.cluster.address(node)));
         }
     }
 
     pub(super) fn order_fence(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId) {
-        if let Some(node) = self.hunted.or(self.last_holder) {
+        let victims = self.to_fence.iter();
+        for node in self.hunted.into_iter().chain(victims) {
             cx.send(session, Message::Fence { node });
         }
     }
@@ -400,14 +401,18 @@ impl DataNode {
             self.hunted = None;
             return self.free_key(cx, node);
         }
-        if self.state != State::Promoting || self.last_holder != Some(node) {
+        if self.state != State::Promoting || !self.to_fence.contains(node) {
+            return;
+        }
+        self.to_fence = self.to_fence.without(node);
+        cx.mark(Mark::Fenced, Some(self.settings.cluster.address(node)));
+        if !self.to_fence.is_empty() {
             return;
         }
         if let Some(session) = self.fence_session.take() {
             cx.close(session);
         }
         cx.cancel_timer(Timer::FenceLimit);
-        cx.mark(Mark::Fenced, Some(self.settings.cluster.address(node)));
         self.promote(cx);
     }
 

@@ -82,8 +82,13 @@ pub struct DataNode {
     link: Link,
     lease: Lease,
     lease_id: Option<LeaseId>,
-    /// The last holder of the right, for the fence.
+    /// The last holder of the right.
     last_holder: Option<NodeId>,
+    /// Who may have served since somebody last said that its promotion was finished: all of them are fenced before
+    /// another one serves. A holder that gave its promotion up is no reason to forget the primary before it.
+    may_serve: NodeSet,
+    /// Who is still to be fenced for our own promotion.
+    to_fence: NodeSet,
     /// When a quorum last confirmed what we know of the keys.
     confirmed_at: Option<LocalTime>,
     /// When the right was last seen free.
@@ -153,6 +158,8 @@ impl DataNode {
             unsynced: false,
             lease_id: None,
             last_holder: None,
+            may_serve: NodeSet::default(),
+            to_fence: NodeSet::default(),
             confirmed_at: None,
             free_since: None,
             candidacy: None,
@@ -259,10 +266,26 @@ impl DataNode {
         if view.leader.is_some() {
             self.free_since = None;
         }
+        self.remember_who_may_serve();
         match view.leader {
             Some(leader) if leader.holder == self.me => self.on_own_key(cx, leader),
             Some(leader) => self.on_other_leader(cx, leader),
             None => self.on_no_leader(cx, confirmed),
+        }
+    }
+
+    fn remember_who_may_serve(&mut self) {
+        let view = self.link.view();
+        let finished = |leader: Leader| view.topology == Some((leader.holder, leader.term));
+        match (view.leader, view.topology) {
+            (Some(leader), _) if finished(leader) => {
+                self.may_serve = NodeSet::default().with(leader.holder);
+            }
+            (Some(leader), _) => self.may_serve = self.may_serve.with(leader.holder),
+            (None, Some((primary, _))) if self.may_serve.is_empty() => {
+                self.may_serve = self.may_serve.with(primary);
+            }
+            (None, _) => {}
         }
     }
 

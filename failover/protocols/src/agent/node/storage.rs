@@ -87,9 +87,7 @@ impl DataNode {
         self.heard_disk(cx);
         match self.state {
             State::Promoting if self.settings.agent.fence == Fence::PoisonPill && !self.disk.poisoned => {
-                if let Some(victim) = self.predecessor() {
-                    self.poison(cx, victim);
-                }
+                self.poison(cx);
             }
             State::Promoting if self.is_shared() && !self.disk.owned => self.take_over(cx),
             State::Joining | State::Replica | State::Candidate => self.register(cx),
@@ -122,15 +120,12 @@ impl DataNode {
     /// Gets the lock, and with it the sole right to write; then what the disk holds is read.
     pub(super) fn take_over(&mut self, cx: &mut Cx<'_, Agent>) {
         cx.set_timer(Timer::FenceLimit, self.settings.agent.fence_timeout);
-        if let (Fence::Preempt, Some(victim)) = (self.settings.agent.fence, self.predecessor()) {
-            self.say_to_disk(cx, DiskMessage::Preempt { victim });
+        if self.settings.agent.fence == Fence::Preempt {
+            for victim in self.to_fence.iter() {
+                self.say_to_disk(cx, DiskMessage::Preempt { victim });
+            }
         }
         self.say_to_disk(cx, DiskMessage::Lock { node: self.me, epoch: self.term });
-    }
-
-    /// The node that led before us, if it was another.
-    pub(super) fn predecessor(&self) -> Option<NodeId> {
-        self.last_holder.filter(|node| *node != self.me)
     }
 
     /// Whether a promotion may go on: the disk is ours, or there is none.
@@ -159,7 +154,8 @@ impl DataNode {
                     self.adopt_term(cx, epoch);
                 }
             }
-            DiskMessage::Poisoned { .. } if self.state == State::Promoting && !self.disk.poisoned => {
+            // With several victims the wait counts from the last one's slot.
+            DiskMessage::Poisoned { .. } if self.state == State::Promoting => {
                 self.disk.poisoned = true;
                 cx.set_timer(Timer::Poison, self.settings.agent.slots.message_wait);
             }
@@ -176,10 +172,8 @@ impl DataNode {
             self.fence_failed(cx);
             return self.adopt_term(cx, epoch);
         }
-        if matches!(self.settings.agent.fence, Fence::DiskLock | Fence::Preempt)
-            && let Some(old) = self.predecessor()
-        {
-            cx.mark(Mark::Fenced, Some(self.settings.cluster.address(old)));
+        if matches!(self.settings.agent.fence, Fence::DiskLock | Fence::Preempt) {
+            self.mark_fenced(cx);
         }
         self.disk.read = self.wal.last().lsn;
         self.say_to_disk(cx, DiskMessage::Read { previous: self.wal.last() });
@@ -227,10 +221,12 @@ impl DataNode {
         }
     }
 
-    /// Writes the reset into the slot of the node that led before us.
-    pub(super) fn poison(&mut self, cx: &mut Cx<'_, Agent>, victim: NodeId) {
+    /// Writes the reset into the slots of all who may still serve.
+    pub(super) fn poison(&mut self, cx: &mut Cx<'_, Agent>) {
         cx.set_timer(Timer::FenceLimit, self.settings.agent.fence_timeout);
-        self.say_to_disk(cx, DiskMessage::Poison { victim });
+        for victim in self.to_fence.iter() {
+            self.say_to_disk(cx, DiskMessage::Poison { victim });
+        }
     }
 
     /// The victim has read its slot, or its watchdog has acted.
@@ -238,9 +234,7 @@ impl DataNode {
         if self.state != State::Promoting {
             return;
         }
-        if let Some(victim) = self.predecessor() {
-            cx.mark(Mark::Fenced, Some(self.settings.cluster.address(victim)));
-        }
+        self.mark_fenced(cx);
         cx.cancel_timer(Timer::FenceLimit);
         self.promote(cx);
     }

@@ -271,3 +271,31 @@ fn another_holder_of_the_key_ends_the_role_and_the_open_operations() {
     assert_eq!(bench.node.link.view().leader, Some(leader));
     assert_eq!(View::default().leader, None);
 }
+
+#[test]
+fn a_promotion_that_was_given_up_does_not_hide_the_primary_before_it() {
+    use coordination::Change;
+    let mut bench = Bench::new(|settings| settings.agent.fence = Fence::Power);
+    bench.step(|node, cx| node.link.start(cx));
+    let mut revision = 0;
+    let mut changed = |bench: &mut Bench, change: Change| {
+        revision += 1;
+        let changed = Changed { revision: Revision(revision), changes: alloc::vec![change] };
+        let message = Message::Coordination(CoordinationMessage::Changed(changed));
+        bench.step(|node, cx| node.on_message(cx, SessionId(1), message));
+    };
+    let leader =
+        |holder, term| Change::Put(Put::Leader(Leader { holder, term: Term(term), lease: LeaseId(term) }));
+    changed(&mut bench, leader(NodeId(2), 1));
+    changed(&mut bench, Change::Put(Put::Topology { primary: NodeId(2), term: Term(1) }));
+    changed(&mut bench, Change::LeaderGone);
+    // Node 3 takes the key, cannot fence node 2, and gives it back.
+    changed(&mut bench, leader(NodeId(3), 2));
+    changed(&mut bench, Change::LeaderGone);
+    let both = NodeSet::default().with(NodeId(2)).with(NodeId(3));
+    assert_eq!(bench.node.may_serve, both);
+    // Node 3 tries again and finishes: node 2 is off.
+    changed(&mut bench, leader(NodeId(3), 3));
+    changed(&mut bench, Change::Put(Put::Topology { primary: NodeId(3), term: Term(3) }));
+    assert_eq!(bench.node.may_serve, NodeSet::default().with(NodeId(3)));
+}
