@@ -22,6 +22,12 @@ pub struct Measurement {
     /// What the service costs in messages and bytes.
     #[serde(default)]
     pub cost: Cost,
+    /// What alert rules and service level agreements say of it; `None`: every probe was good, or there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<crate::slo::Service>,
+    /// Backups and restores; `None`: the system has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<crate::backup::Backups>,
     /// Whether the history is linearizable.
     pub linearizable: Linearizability,
     /// Session guarantees and causal order; `None`: nobody asked.

@@ -457,6 +457,9 @@ pub struct Records {
     pub journal: Journal,
     /// Present only for runs of a simulator.
     pub truth: Option<GroundTruth>,
+    /// What a simulator was shown of the system's backups; present only where there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backups: Option<crate::backup::Evidence>,
     /// Which clients were on the cut side of a fault, and from when to when.
     pub cut_clients: Vec<CutClient>,
     /// When the run ended.

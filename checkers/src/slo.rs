@@ -6,7 +6,7 @@
 
 use crate::measure::Measurement;
 use crate::meter::MeterOptions;
-use crate::record::{Records, SimTime};
+use crate::record::{Purpose, Records, SimTime};
 use crate::stats::Sample;
 use serde::{Deserialize, Serialize};
 
@@ -217,6 +217,71 @@ pub fn worst_share(requests: &[Request], window: SimTime) -> Option<f64> {
         bad as f64 / all.max(1) as f64
     });
     shares.reduce(f64::max)
+}
+
+/// What the usual rules and agreements say of one run, taken as the only bad minutes of some calm hours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Service {
+    /// From the first bad request until the rule "more than 1 % of 5 minutes bad, for 10 minutes" fires; `None`: never.
+    pub ratio_after_ms: Option<f64>,
+    /// From the first bad request until a burn rate of 14.4 over an hour and five minutes fires; `None`: never.
+    pub burn_rate_after_ms: Option<f64>,
+    /// The part of the budget of 99.95 % in 30 days that the bad requests use.
+    pub budget_used: f64,
+    /// Largest share of bad requests in an hour; agreed is 0.1 %.
+    pub hour_bad_share: f64,
+    /// Largest mean latency of acknowledged operations in a minute; agreed are 200 ms.
+    pub minute_latency_ms: f64,
+}
+
+/// The availability that is promised for a month.
+const PROMISED: Objective = Objective { good_per_million: 999_500, period: MONTH };
+
+/// How often rules are evaluated (Prometheus: `evaluation_interval`, commonly 15 s).
+const EVALUATED_EVERY: SimTime = SimTime(15_000_000);
+
+const HOUR: SimTime = SimTime(3_600_000_000);
+
+impl Service {
+    /// Of a run; `None`: no request was bad.
+    pub fn of(records: &Records, options: &MeterOptions) -> Option<Service> {
+        let run = requests(records, options);
+        let (first, bad) = (run.first()?.at, run.iter().find(|request| !request.good)?.at);
+        let all = among_calm(&run, HOUR, HOUR);
+        let begins = SimTime(bad.0 - first.0 + HOUR.0);
+        let after = |rule: AlertRule| {
+            let fires = rule.fires_at(&all, EVALUATED_EVERY)?;
+            Some(SimTime(fires.0.saturating_sub(begins.0)).as_ms())
+        };
+        let minutes = |minutes: u64| SimTime(minutes * 60_000_000);
+        let ratio = AlertRule::Ratio { window: minutes(5), bad_per_million: 10_000, hold: minutes(10) };
+        let burn = AlertRule::BurnRate { objective: PROMISED, tenths: 144, long: HOUR, short: minutes(5) };
+        let length = run.last()?.at.0 - first.0;
+        let bad_count = run.iter().filter(|request| !request.good).count() as u64;
+        let outage = SimTime((u128::from(length) * u128::from(bad_count) / run.len() as u128) as u64);
+        Some(Service {
+            ratio_after_ms: after(ratio),
+            burn_rate_after_ms: after(burn),
+            budget_used: PROMISED.used_by(outage).unwrap_or(0.0),
+            hour_bad_share: worst_share(&all, HOUR).unwrap_or(0.0),
+            minute_latency_ms: worst_minute(records),
+        })
+    }
+}
+
+/// The largest mean latency of acknowledged operations of the workload in any minute of the run.
+fn worst_minute(records: &Records) -> f64 {
+    let mut minutes: std::collections::BTreeMap<u64, (u64, u64)> = std::collections::BTreeMap::new();
+    for op in records.history.operations.iter().filter(|op| op.purpose == Purpose::Workload) {
+        if let (true, Some(completed)) = (op.outcome.is_ok(), op.completed) {
+            let sum = minutes.entry(op.invoked.at.0 / 60_000_000).or_default();
+            sum.0 += completed.at.0 - op.invoked.at.0;
+            sum.1 += 1;
+        }
+    }
+    let means = minutes.values().map(|(total, count)| *total as f64 / *count as f64 / 1_000.0);
+    means.fold(0.0, f64::max)
 }
 
 /// What a year of such failures gives.

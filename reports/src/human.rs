@@ -26,6 +26,9 @@ impl Report for Human {
         let widths = Widths::of(&rows);
         for (row, scenario) in rows.iter().zip(&campaign.scenarios) {
             writeln!(out, "{}", self.row(row, &widths))?;
+            if let Some(backup) = &scenario.summary.backup {
+                writeln!(out, "      {}", printable(&backup.words()))?;
+            }
             self.complaints(&scenario.summary, out)?;
         }
         for table in side_by_side::tables(campaign) {

@@ -240,6 +240,9 @@ pub struct ScenarioSummary {
     pub not_converged: u64,
     /// Runs in which the meter and the simulator's ground truth disagree: an error of the program.
     pub truth_disagreements: u64,
+    /// Backups and restores; `null`: the system has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupSummary>,
     /// Measures that belong to one system, by name.
     pub extra: BTreeMap<String, Figure>,
     /// Comparison of two backends, where it was asked for.
@@ -530,6 +533,28 @@ pub struct ReadSummary {
     pub dirty: u64,
     /// Largest age of a stale read.
     pub staleness_ms_max: Option<f64>,
+}
+
+/// Backups and restores over all runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BackupSummary {
+    /// Points (backups, and positions of the archive) that were restored and compared at the end, all runs together.
+    pub proved: u64,
+    /// Points that a restore refused.
+    pub refused: u64,
+    /// Rules of backups that do not hold, all runs together.
+    pub broken: u64,
+    /// The first of them, in words.
+    pub first_broken: Option<String>,
+    /// Restores that were ordered and gave a state.
+    pub restored: u64,
+    /// From the order to the restored and proved state.
+    pub restore_rto_ms: Option<Figure>,
+    /// Payload of acknowledged writes that a restored state lacks.
+    pub restore_rpo_bytes: Option<Figure>,
+    /// Payload of acknowledged writes that a disaster at the end would cost.
+    pub disaster_bytes: Option<Figure>,
 }
 
 /// One measure over the runs that have it.

@@ -4,9 +4,10 @@
 //! Runs that never recovered stay in every percentile as longer than any other.
 
 use crate::result::{
-    FailoverSummary, FaultSummary, Figure, LinearizableSummary, PhaseSummary, PhasesSummary, ReadSummary,
-    RpoSummary, RtoSummary, RunLine, ScenarioSummary, SplitBrainSummary,
+    BackupSummary, FailoverSummary, FaultSummary, Figure, LinearizableSummary, PhaseSummary, PhasesSummary,
+    ReadSummary, RpoSummary, RtoSummary, RunLine, ScenarioSummary, SplitBrainSummary,
 };
+use firedrill_checkers::backup::Backups;
 use firedrill_checkers::expect::aggregate::Percentiles;
 use firedrill_checkers::expect::{Aggregation, Expectation, Operator, Subject};
 use firedrill_checkers::measure::{Linearizability, Measurement, Phases};
@@ -40,6 +41,7 @@ pub fn summarise(lines: &[RunLine]) -> ScenarioSummary {
         stuck: all().filter(|m| m.stuck).count() as u64,
         not_converged: all().filter(|m| m.converged == Some(false)).count() as u64,
         truth_disagreements: all().filter(|m| m.truth_agrees == Some(false)).count() as u64,
+        backup: backup(&lines.iter().map(|line| &line.measurement).collect::<Vec<_>>()),
         extra: extra(&measured),
         failures_total: lines.iter().filter(|l| l.failed()).count() as u64,
         sim_seconds: lines.iter().map(|l| l.sim_seconds).sum(),
@@ -191,6 +193,25 @@ fn refusals<'a>(all: impl Iterator<Item = &'a Measurement>) -> BTreeMap<Failure,
         *sum.entry(*failure).or_default() += count;
     }
     sum
+}
+
+fn backup(all: &[&Measurement]) -> Option<BackupSummary> {
+    let backups: Vec<&Backups> = all.iter().filter_map(|m| m.backup.as_ref()).collect();
+    let sum = |of: fn(&Backups) -> u64| backups.iter().map(|b| of(b)).sum();
+    let spread = |of: fn(&Backups) -> Option<f64>| {
+        figure(backups.iter().filter_map(|b| of(b)).map(Sample::exact).collect())
+    };
+    let first = backups.iter().find_map(|b| b.broken.first());
+    (!backups.is_empty()).then(|| BackupSummary {
+        proved: sum(|b| b.restorable),
+        refused: sum(|b| b.refused),
+        broken: sum(|b| b.broken_total),
+        first_broken: first.map(|b| format!("{}, backup {}: {}", b.rule, b.backup, b.why)),
+        restored: sum(|b| b.restored),
+        restore_rto_ms: spread(|b| b.restore_rto_ms),
+        restore_rpo_bytes: spread(|b| b.restore_rpo_bytes.map(|bytes| bytes as f64)),
+        disaster_bytes: spread(|b| b.disaster_bytes.map(|bytes| bytes as f64)),
+    })
 }
 
 fn extra(measured: &[&Measurement]) -> BTreeMap<String, Figure> {

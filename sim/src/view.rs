@@ -253,6 +253,11 @@ impl View {
             .collect()
     }
 
+    /// Everything that serves and is neither data node nor arbiter.
+    pub fn services(&self) -> Vec<NodeIndex> {
+        self.of_class(NodeClass::Service)
+    }
+
     fn servers(&self) -> Vec<NodeIndex> {
         [self.of_class(NodeClass::Data), self.of_class(NodeClass::Arbiter)].concat()
     }

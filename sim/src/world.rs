@@ -5,7 +5,7 @@
 
 use firedrill_checkers::record::{Life, NodeClass, NodeIndex, SimTime};
 use firedrill_protocols::contract::{
-    Inspection, Ipv4Addr, Node, Observation, Op, Outcome, RequestId, Shard, SocketAddrV4, System,
+    Exhibit, Inspection, Ipv4Addr, Node, Observation, Op, Outcome, RequestId, Shard, SocketAddrV4, System,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -292,6 +292,12 @@ pub trait World {
 
     /// What a data node holds, if this world can look inside; empty for a process that is down.
     fn inspect(&self, node: NodeIndex) -> Vec<Inspection>;
+
+    /// What a node has to show to the judges of backups, if this world can look inside.
+    fn exhibits(&self, node: NodeIndex) -> Vec<Exhibit> {
+        let _ = node;
+        Vec::new()
+    }
 
     /// Messages sent so far.
     fn messages(&self) -> u64;

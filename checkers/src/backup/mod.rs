@@ -8,6 +8,10 @@
 //! - B6 a resumed backup equals an uninterrupted one; B7 expiry never shrinks the promised window or orphans a delta;
 //! - B8 nothing is listed before its last byte is durable.
 
+mod run;
+
+pub use run::{Backups, BrokenRule, Catalogued, Evidence, LogEntry, Piece, Shown, judge};
+
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 

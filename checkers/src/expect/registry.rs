@@ -198,6 +198,41 @@ pub const METRICS: &[Metric] = &[
         "bytes between data nodes per payload byte of acknowledged writes"),
     metric("cost.write_p999", &["cost.write_p999_ms"], Time, Target, LeftOut, EachRun, |m| exact(m.cost.write_p999_ms),
         "99.9th percentile of write latency before the first fault"),
+    metric("alerts.ratio", &[], Count, Target, LeftOut, EachRun, |m| of_service(m, |s| s.ratio_after_ms.map_or(0.0, |_| 1.0)),
+        "1: the rule `more than 1 % of 5 minutes bad, for 10 minutes` fires, the run in the midst of calm hours"),
+    metric("alerts.burn_rate", &[], Count, Target, LeftOut, EachRun,
+        |m| of_service(m, |s| s.burn_rate_after_ms.map_or(0.0, |_| 1.0)),
+        "1: a burn rate of 14.4 over an hour and five minutes of 99.95 % fires"),
+    metric("alerts.burn_rate_after", &[], Time, Target, LeftOut, EachRun,
+        |m| exact(m.service.as_ref().and_then(|s| s.burn_rate_after_ms)), "first bad request to that alert"),
+    metric("slo.budget_used", &[], Count, Target, LeftOut, EachRun, |m| of_service(m, |s| s.budget_used),
+        "share of the 99.95 % budget of 30 days that the bad requests use; 1 is all of it"),
+    metric("slo.hour_bad_share", &[], Count, Target, LeftOut, EachRun, |m| of_service(m, |s| s.hour_bad_share),
+        "largest share of bad requests in an hour, the run in the midst of calm hours"),
+    metric("slo.minute_latency", &[], Time, Target, LeftOut, EachRun, |m| of_service(m, |s| s.minute_latency_ms),
+        "largest mean latency of acknowledged operations in a minute"),
+    metric("backup.broken", &[], Count, SafetyIfForbidden, Inconclusive, EachRun, |m| of_backup(m, |b| Some(b.broken_total)),
+        "rules of backups that do not hold: wrong states, open chains, gaps, early listings"),
+    metric("backup.listed", &[], Count, Target, LeftOut, EachRun, |m| of_backup(m, |b| Some(b.listed)),
+        "backups listed at the end"),
+    metric("backup.restorable", &[], Count, Target, LeftOut, EachRun, |m| of_backup(m, |b| Some(b.restorable)),
+        "points that were restored and compared at the end"),
+    metric("backup.refused", &[], Count, Target, LeftOut, EachRun, |m| of_backup(m, |b| Some(b.refused)),
+        "points that a restore refused at the end"),
+    metric("backup.restored", &[], Count, Target, LeftOut, EachRun, |m| of_backup(m, |b| Some(b.restored)),
+        "ordered restores that gave a state"),
+    metric("backup.restore_level", &[], Count, Target, LeftOut, EachRun, |m| of_backup(m, |b| b.restore_level),
+        "how far the worst restore was proved: 2 restored, 3 compared with the source's digest"),
+    metric("backup.restore_rto", &["backup.restore_rto_ms"], Time, Target, LeftOut, EachRun,
+        |m| exact(m.backup.as_ref().and_then(|backup| backup.restore_rto_ms)), "order to the restored and proved state"),
+    metric("backup.restore_rpo_writes", &[], Count, Target, LeftOut, EachRun, |m| of_backup(m, |b| b.restore_rpo_writes),
+        "writes acknowledged at the order that the restored state lacks"),
+    metric("backup.restore_rpo_bytes", &[], Bytes, Target, LeftOut, EachRun, |m| of_backup(m, |b| b.restore_rpo_bytes),
+        "their payload"),
+    metric("backup.disaster_writes", &[], Count, Target, LeftOut, EachRun, |m| of_backup(m, |b| b.disaster_writes),
+        "acknowledged writes that a disaster at the end would cost"),
+    metric("backup.disaster_bytes", &[], Bytes, Target, LeftOut, EachRun, |m| of_backup(m, |b| b.disaster_bytes),
+        "their payload"),
     metric("faults.injected", &["faults"], Count, Target, LeftOut, EachRun, |m| number(Some(u64::from(m.faults))),
         "faults injected"),
     metric("faults.effective", &[], Count, Target, LeftOut, EachRun, |m| number(Some(u64::from(m.faults_effective))),
@@ -233,6 +268,17 @@ fn exact(value: Option<f64>) -> Option<Sample> {
 
 fn number(value: Option<u64>) -> Option<Sample> {
     value.map(|value| Sample::exact(value as f64))
+}
+
+fn of_service(measurement: &Measurement, read: impl Fn(&crate::slo::Service) -> f64) -> Option<Sample> {
+    exact(measurement.service.as_ref().map(read))
+}
+
+fn of_backup(
+    measurement: &Measurement,
+    read: impl Fn(&crate::backup::Backups) -> Option<u64>,
+) -> Option<Sample> {
+    number(measurement.backup.as_ref().and_then(read))
 }
 
 fn count(holds: bool) -> Option<Sample> {

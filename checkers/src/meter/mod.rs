@@ -115,6 +115,8 @@ pub fn measure(records: &Records, options: &MeterOptions) -> Measurement {
         reads: reads::measure(&run),
         load,
         cost,
+        service: crate::slo::Service::of(records, options),
+        backup: crate::backup::judge(records),
         linearizable: Linearizability::NotChecked,
         sessions: None,
         converged: run.finals.converged(&run).map(|same| same && probes.serving_at_end()),

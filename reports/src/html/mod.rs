@@ -3,6 +3,7 @@
 //! The first screen answers the four questions; each scenario follows with its expectations, distribution, phases,
 //! loss, split-brain, failures, and its worst run as swimlanes and as a story.
 
+mod backups;
 mod compared;
 mod figures;
 mod overview;

@@ -1,13 +1,14 @@
 //! One scenario for the engineer: what it is, what it promised, how the runs spread, what was lost, and the worst run.
 
 use super::overview::{badge, class, sign};
-use super::{cell, figure, figures, number_cell, table};
+use super::{backups, cell, figure, figures, number_cell, table};
 use crate::headline::{Mood, longest_phase, loss_age};
 use crate::result::{
     ExpectationResult, RunLine, ScenarioResult, ScenarioSummary, StoredRun, Verdict, judgement_word,
 };
 use crate::story::story;
 use crate::summarise::recovery_times;
+use crate::svg::series::Series;
 use crate::svg::{causes, distribution, phases, swimlanes};
 use crate::text::{
     anchor, bytes, count, count_or, escape, measured, ms, ms_or, number, percent, percentile,
@@ -51,6 +52,7 @@ pub fn scenario(index: usize, result: &ScenarioResult, drawn_max: usize) -> Stri
         loss(index, s),
         split_brain(s),
         consistency(result),
+        backups::of_scenario(s),
         failures(s),
         drawn(index, result, drawn_max),
         figures::quality(s),
@@ -360,6 +362,11 @@ fn one_run(id: &str, scenario: &str, run: &StoredRun) -> String {
         out.push_str(&figure("wide", &picture.svg, &picture.caption));
     }
     out.push_str(LEGEND);
+    for (at, series) in Series::of(&run.records).into_iter().enumerate() {
+        let svg = series.draw(&format!("{id}-e{at}"), scenario, &run.records);
+        out.push_str(&figure("wide", &svg, &series.words()));
+    }
+    out.push_str(&backups::of_run(&run.records));
     out.push_str(&format!("<pre>{}</pre>\n", escape(&run.replay)));
     let told = story(&run.records, Some(&run.measurement), &run.violations, false).to_text();
     if !told.is_empty() {

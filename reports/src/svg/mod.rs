@@ -1,11 +1,12 @@
 //! Inline SVG, without a chart library: exact bytes, colours from the page's style, a title and a description in
-//! every drawing. Six kinds of chart, one file each; none of them speaks by colour alone.
+//! every drawing. Seven kinds of chart, one file each; none of them speaks by colour alone.
 
 pub mod causes;
 pub mod distribution;
 pub mod pairs;
 pub mod phases;
 pub mod ranges;
+pub mod series;
 pub mod swimlanes;
 
 use crate::text::escape;

@@ -21,7 +21,7 @@ use clock::Clock;
 use disk::{Disk, SyncFate};
 use firedrill_checkers::record::{Life, NodeIndex, SimTime};
 use firedrill_protocols::contract::{
-    Closed, Cx, DiskError, Duration, Effect, Inspection, Node, Op, Opened, Orchestration, RequestId,
+    Closed, Cx, DiskError, Duration, Effect, Exhibit, Inspection, Node, Op, Opened, Orchestration, RequestId,
     SessionId, Signal, SocketAddrV4, System, Token,
 };
 use network::Network;
@@ -818,6 +818,13 @@ impl<S: System> World for Kernel<S> {
             .machine
             .as_ref()
             .map_or_else(Vec::new, |machine| machine.inspect())
+    }
+
+    fn exhibits(&self, node: NodeIndex) -> Vec<Exhibit> {
+        self.processes[usize::from(node.0)]
+            .machine
+            .as_ref()
+            .map_or_else(Vec::new, |machine| machine.exhibits())
     }
 
     fn messages(&self) -> u64 {

@@ -2,6 +2,7 @@
 //! [`World`], so the same code drives every backend.
 
 use super::agenda::Alarm;
+use super::backups;
 use super::load::{Generator, Prober};
 use super::purpose;
 use super::recorder::{Asked, Recorder, event_name, role_of};
@@ -12,6 +13,7 @@ use crate::systems::{SystemUnderTest, Visit, clients_of};
 use crate::trace::TraceHash;
 use crate::view::View;
 use crate::world::{Action as WorldAction, FaultId, Happening, HostIndex, Layout, World};
+use firedrill_checkers::backup::Evidence;
 use firedrill_checkers::record::{
     Action, GroundTruth, KeyIndex, Life, NodeClass, NodeIndex, NodeInfo, NodeTruth, Purpose, Records, Shard,
     SimTime, Topology,
@@ -211,6 +213,7 @@ struct Harness<'a> {
     strikes: Vec<u32>,
     /// Operator's commands by request.
     commands: BTreeMap<u64, usize>,
+    backups: Evidence,
     open_reads: usize,
     reading: bool,
     loading: bool,
@@ -241,6 +244,7 @@ impl<'a> Harness<'a> {
             later: Vec::new(),
             strikes: vec![0; scenario.faults.len()],
             commands: BTreeMap::new(),
+            backups: Evidence::default(),
             open_reads: 0,
             reading: false,
             loading: true,
@@ -434,6 +438,8 @@ impl<'a> Harness<'a> {
             return;
         }
         self.view.at(now);
+        // What a fault destroys is seen before it strikes.
+        self.see_backups(world, false);
         let fault: &Fault = &self.scenario.faults[at];
         let plan = fault.plan(&self.view, &mut self.random);
         let record =
@@ -558,6 +564,8 @@ impl<'a> Harness<'a> {
             self.recorder.set_effects(struck.record, world.effects(struck.id) + struck.seen);
         }
         let now = world.now();
+        self.see_backups(world, true);
+        self.recorder.set_backups(std::mem::take(&mut self.backups));
         self.recorder.set_truth(self.ground_truth(world));
         let healed = SimTime(self.scenario.heal_at().micros());
         self.record_faults_that_never_struck(now);
@@ -571,6 +579,18 @@ impl<'a> Harness<'a> {
                 let fault = &self.scenario.faults[at];
                 let label = format!("never struck: {} waited in vain", fault.kind());
                 self.recorder.fault(now, fault.kind(), label, Vec::new(), fault.planned());
+            }
+        }
+    }
+
+    /// Logs of data nodes at any time; catalogs and restores at the end.
+    fn see_backups(&mut self, world: &dyn World, at_the_end: bool) {
+        for (node, _) in &self.data {
+            backups::see(&mut self.backups, world.exhibits(*node));
+        }
+        if at_the_end {
+            for node in self.view.services() {
+                backups::see(&mut self.backups, world.exhibits(node));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! One run: a scenario and a seed become records, and the records a measurement.
 
 mod agenda;
+mod backups;
 mod harness;
 mod judge;
 mod load;

@@ -177,6 +177,11 @@ impl Recorder {
         self.records
     }
 
+    /// What was seen of backups, if there are any.
+    pub(super) fn set_backups(&mut self, seen: firedrill_checkers::backup::Evidence) {
+        self.records.backups = (!seen.catalog.is_empty() || !seen.logs.is_empty()).then_some(seen);
+    }
+
     pub(super) fn set_truth(&mut self, truth: firedrill_checkers::record::GroundTruth) {
         self.records.truth = Some(truth);
     }

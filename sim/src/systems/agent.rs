@@ -1,5 +1,9 @@
 //! The system `agent`: a replicated graph under a lease, with its coordination service, monitor, router and, where
-//! asked for, power switch; in one region, or in two regions with a witness in a third.
+//! asked for, power switch and backups; in one region, or in two regions with a witness in a third.
+
+mod backup;
+
+pub use backup::Backup;
 
 use super::{Builder, Client, SystemUnderTest};
 use crate::scenario::{Bytes, Span};
@@ -9,12 +13,12 @@ use firedrill_node::driver::{Frames, Wire};
 use firedrill_protocols::agent::quirks::Quirks as ProtocolQuirks;
 use firedrill_protocols::agent::settings as agent;
 use firedrill_protocols::agent::settings::{
-    CLIENT_PORT, COORDINATION_PORT, DISK_PORT, FENCE_PORT, HEALTH_PORT, HEARTBEAT_PORT, MONITOR_PORT,
-    PEER_PORT, RAFT_PORT, REPLICATION_PORT, ROUTE_PORT, WATCHDOG_PORT,
+    BACKUP_PORT, CLIENT_PORT, COORDINATION_PORT, DISK_PORT, FENCE_PORT, HEALTH_PORT, HEARTBEAT_PORT,
+    MONITOR_PORT, PEER_PORT, RAFT_PORT, REPLICATION_PORT, ROUTE_PORT, SEED_PORT, STORE_PORT, WATCHDOG_PORT,
 };
 use firedrill_protocols::agent::{Agent, Kind, NodeId, Settings};
 use firedrill_protocols::agent::{
-    anywhere, client, coordination, disk, fencer, monitor, node, router, slots, watchdog,
+    anywhere, client, coordination, disk, fencer, intruder, monitor, node, rollout, router, slots, watchdog,
 };
 use firedrill_protocols::contract::Shard;
 use schemars::JsonSchema;
@@ -62,6 +66,8 @@ pub struct Config {
     pub watchdog: Option<Span>,
     /// Who decides about promotions.
     pub election: Election,
+    /// Nobody but the very first primary stands without an operator's `promote`.
+    pub manual: bool,
     /// A primary without contact to a majority of the data nodes for this long refuses writes; `null`: not looked at.
     pub isolate_after: Option<Span>,
     /// Heartbeats between data nodes.
@@ -98,6 +104,16 @@ pub struct Config {
     pub breaker_open: Span,
     /// How long a client waits for the first answer of a node before it leaves it.
     pub client_silence: Span,
+    /// Sessions carry only what their port is for; off: any message is taken from anybody.
+    pub least_privilege: bool,
+    /// A process with stolen certificates tries what they must not do.
+    pub intruder: bool,
+    /// A bad change is rolled out while the service runs; `null`: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+    /// Backups; `null`: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Backup>,
     /// Historical faults.
     pub quirks: Quirks,
 }
@@ -124,6 +140,7 @@ impl Default for Config {
             slots: None,
             watchdog: None,
             election: Election::Votes,
+            manual: false,
             isolate_after: None,
             heartbeat: Heartbeat::default(),
             detector: Detector::Monitor,
@@ -141,7 +158,37 @@ impl Default for Config {
             breaker_errors: 0,
             breaker_open: Span::secs(30),
             client_silence: Span::secs(1),
+            least_privilege: true,
+            intruder: false,
+            rollout: None,
+            backup: None,
             quirks: Quirks::default(),
+        }
+    }
+}
+
+/// A change that is rolled out, watched, and rolled back if it turns out bad.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rollout {
+    /// When.
+    pub at: Span,
+    /// What the new version costs the primary's process for each write.
+    pub write_cost: Span,
+    /// Latency that the service must not exceed.
+    pub p99_limit: Span,
+    /// How long after the change it may be the reason.
+    pub recent: Span,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        let settings = agent::RolloutSettings::default();
+        Rollout {
+            at: Span(settings.at),
+            write_cost: Span(settings.write_cost),
+            p99_limit: Span(settings.p99_limit),
+            recent: Span(settings.recent),
         }
     }
 }
@@ -156,6 +203,9 @@ pub enum Place {
     /// each has a member of the coordination service, and the third member is the `witness` in region `three`, which
     /// votes and holds no data. Clients sit in region `users`.
     TwoRegions,
+    /// Regions `one`, `two` and `three`, each with a data node and a member of the coordination service; a write in
+    /// quorum mode waits for two of three. Clients sit in region `users`.
+    ThreeRegions,
 }
 
 /// What a write waits for.
@@ -519,6 +569,20 @@ pub struct Quirks {
     pub no_renew_retry: bool,
     /// A primary whose disk failed goes on renewing its lease.
     pub kept_lock: bool,
+    /// Nobody hears that a put of a backup failed.
+    pub unheard_failures: bool,
+    /// A delta is taken on top of a backup of another history.
+    pub any_parent: bool,
+    /// A new primary archives from its promotion on.
+    pub archive_from_promotion: bool,
+    /// Expiry deletes what a restore reads.
+    pub expire_unlocked: bool,
+    /// The marks of changed blocks are believed after a restart.
+    pub marks_after_crash: bool,
+    /// A restored cluster goes on under the term of the lost one.
+    pub old_identity: bool,
+    /// A data node that has lost everything is backed up as if it were empty.
+    pub blank_source: bool,
 }
 
 /// The machines of a layout.
@@ -529,6 +593,7 @@ struct Machines {
     routers: Vec<crate::world::HostIndex>,
     fencer: Option<crate::world::HostIndex>,
     disk: Option<crate::world::HostIndex>,
+    backup: Option<backup::Machines>,
 }
 
 impl SystemUnderTest for Config {
@@ -567,9 +632,26 @@ impl SystemUnderTest for Config {
             );
         }
         self.shared_disk(&mut build, &machines, &settings);
+        if self.rollout.is_some() {
+            let shared = settings.clone();
+            let host = build.host("rollout", "zone-1", "here");
+            build.process("rollout", NodeClass::Service, host, &[], None, move || {
+                Box::new(rollout::Rollout::new(shared.clone()))
+            });
+        }
+        if self.intruder {
+            let shared = settings.clone();
+            let host = build.host("intruder", "zone-1", "here");
+            build.process("intruder", NodeClass::Service, host, &[], None, move || {
+                Box::new(intruder::Intruder::new(shared.clone()))
+            });
+        }
+        if let (Some(backup), Some(hosts)) = (&self.backup, &machines.backup) {
+            backup.processes(&mut build, hosts, &settings);
+        }
         let region = match self.place {
             Place::OneRegion => "here",
-            Place::TwoRegions => "users",
+            Place::TwoRegions | Place::ThreeRegions => "users",
         };
         for (number, client) in clients.iter().enumerate() {
             let shared = settings.clone();
@@ -658,6 +740,7 @@ impl Config {
             Place::OneRegion => (format!("zone-{}", at + 1), "here"),
             Place::TwoRegions if at + 1 < count.max(2) => (format!("one-{}", at + 1), "one"),
             Place::TwoRegions => ("two-1".to_owned(), "two"),
+            Place::ThreeRegions => three_regions(at),
         }
     }
 
@@ -676,6 +759,7 @@ impl Config {
                     (Place::TwoRegions, 0) => ("one-1".to_owned(), "one"),
                     (Place::TwoRegions, 1) => ("two-1".to_owned(), "two"),
                     (Place::TwoRegions, _) => ("three-1".to_owned(), "three"),
+                    (Place::ThreeRegions, at) => three_regions(at),
                     (Place::OneRegion, _) => (format!("zone-{}", at + 1), "here"),
                 };
                 build.host(&self.coordinator_name(at), &zone, region)
@@ -684,22 +768,23 @@ impl Config {
         // The monitor looks from outside of both data regions.
         let (zone, region) = match self.place {
             Place::OneRegion => ("zone-1", "here"),
-            Place::TwoRegions => ("three-1", "three"),
+            Place::TwoRegions | Place::ThreeRegions => ("three-1", "three"),
         };
         let monitor = build.host("monitor", zone, region);
-        let region = if self.place == Place::TwoRegions { "users" } else { region };
+        let region = if self.place == Place::OneRegion { region } else { "users" };
         let routers =
             (1..=self.routers).map(|at| build.host(&format!("router-{at}"), zone, region)).collect();
         let fencer = (self.fence == Fence::Power).then(|| build.host("fencer", zone, region));
         let disk = (self.storage == Storage::Shared || self.slots.is_some())
             .then(|| build.host("shared-disk", "storage", region));
-        Machines { agents, coordinators, monitor, routers, fencer, disk }
+        let backup = self.backup.as_ref().map(|backup| backup.machines(build, zone, region));
+        Machines { agents, coordinators, monitor, routers, fencer, disk, backup }
     }
 
     fn coordinator_name(&self, at: usize) -> String {
         match (self.place, at) {
             (Place::TwoRegions, 2) => "witness".to_owned(),
-            (Place::TwoRegions | Place::OneRegion, at) => format!("coord-{}", at + 1),
+            (Place::TwoRegions | Place::ThreeRegions | Place::OneRegion, at) => format!("coord-{}", at + 1),
         }
     }
 
@@ -712,6 +797,8 @@ impl Config {
                 (PEER_PORT, Kind::Peer),
                 (HEARTBEAT_PORT, Kind::Heartbeat),
                 (HEALTH_PORT, Kind::Health),
+                (BACKUP_PORT, Kind::Backup),
+                (SEED_PORT, Kind::Seed),
             ];
             let name = format!("agent-{}", at + 1);
             build.process(&name, NodeClass::Data, *host, &ports, Some(Shard(0)), move || {
@@ -785,6 +872,19 @@ impl Config {
                 silence: self.client_silence.0,
                 ..defaults.routing
             },
+            backup: self
+                .backup
+                .as_ref()
+                .zip(machines.backup.as_ref())
+                .map(|(backup, hosts)| backup.settings(build.address(hosts.store, STORE_PORT))),
+            rollout: self.rollout.as_ref().map(|rollout| agent::RolloutSettings {
+                at: rollout.at.0,
+                write_cost: rollout.write_cost.0,
+                p99_limit: rollout.p99_limit.0,
+                recent: rollout.recent.0,
+                ..agent::RolloutSettings::default()
+            }),
+            least_privilege: self.least_privilege,
             quirks: self.quirks.into(),
             ..defaults
         }
@@ -844,6 +944,7 @@ impl Config {
                 Election::MonitorOrder => agent::ElectionRule::MonitorOrder,
             },
             watchdog: self.watchdog.map(|span| span.0),
+            manual: self.manual,
             isolate_after: self.isolate_after.map(|span| span.0),
             heartbeat: self.heartbeat.settings(),
             log_rules: match self.log_rules {
@@ -873,6 +974,12 @@ impl Config {
             Storage::Shared => agent::Storage::Shared(check),
         }
     }
+}
+
+/// Zone and region of the `at`-th node where each region has one.
+fn three_regions(at: usize) -> (String, &'static str) {
+    let region = ["one", "two", "three"][at % 3];
+    (format!("{region}-1"), region)
 }
 
 impl Lease {
@@ -918,6 +1025,13 @@ impl From<Quirks> for ProtocolQuirks {
             silent_async: quirks.silent_async,
             no_renew_retry: quirks.no_renew_retry,
             kept_lock: quirks.kept_lock,
+            unheard_failures: quirks.unheard_failures,
+            any_parent: quirks.any_parent,
+            archive_from_promotion: quirks.archive_from_promotion,
+            expire_unlocked: quirks.expire_unlocked,
+            marks_after_crash: quirks.marks_after_crash,
+            old_identity: quirks.old_identity,
+            blank_source: quirks.blank_source,
         }
     }
 }

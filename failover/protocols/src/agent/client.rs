@@ -65,6 +65,8 @@ pub struct Client {
     /// Errors in a row, and until when the breaker is open.
     errors: u32,
     breaker: Option<LocalTime>,
+    /// The breaker is half open: this operation tries whether the service is back, all others are refused.
+    trial: Option<u64>,
 }
 
 impl Client {
@@ -96,6 +98,7 @@ impl Client {
             seen: Position::default(),
             errors: 0,
             breaker: None,
+            trial: None,
         }
     }
 
@@ -103,18 +106,21 @@ impl Client {
 
     fn finish(&mut self, cx: &mut Cx<'_, Agent>, id: u64, outcome: Outcome, by: Option<SocketAddrV4>) {
         if self.open.remove(&id).is_some() {
-            self.count_error(cx, &outcome);
+            self.count_error(cx, id, &outcome);
             cx.complete(RequestId(id), outcome, by);
         }
     }
 
-    fn count_error(&mut self, cx: &Cx<'_, Agent>, outcome: &Outcome) {
+    /// Errors in a row open the breaker. When its time is over one operation goes through: its error opens the breaker
+    /// again, its success closes it (the half-open state of Nygard, Release It!, 2007).
+    fn count_error(&mut self, cx: &Cx<'_, Agent>, id: u64, outcome: &Outcome) {
         let limit = self.settings.routing.breaker_errors;
+        let trial = self.trial.take_if(|trial| *trial == id).is_some();
         match outcome {
             Outcome::Fail(Failure::Limited) => {}
             Outcome::Fail(_) | Outcome::Unknown(_) => {
                 self.errors += 1;
-                if limit > 0 && self.errors >= limit {
+                if limit > 0 && (self.errors >= limit || trial) {
                     self.breaker = Some(cx.now() + self.settings.routing.breaker_open);
                     self.errors = 0;
                 }
@@ -124,7 +130,10 @@ impl Client {
             | Outcome::Value(_)
             | Outcome::List(_)
             | Outcome::Mismatch(_)
-            | Outcome::Text(_) => self.errors = 0,
+            | Outcome::Text(_) => {
+                self.errors = 0;
+                self.breaker = None;
+            }
         }
     }
 
@@ -545,10 +554,13 @@ impl Node<Agent> for Client {
 
     fn on_request(&mut self, cx: &mut Cx<'_, Agent>, request: RequestId, op: Op, deadline: Duration) {
         let id = request.0;
-        if self.breaker.is_some_and(|until| cx.now() < until) && !matches!(op, Op::ReadAt { .. }) {
-            return cx.complete(request, Outcome::Fail(Failure::Limited), None);
+        let directly = matches!(op, Op::ReadAt { .. } | Op::Command { .. });
+        if let (Some(until), false) = (self.breaker, directly) {
+            if cx.now() < until || self.trial.is_some() {
+                return cx.complete(request, Outcome::Fail(Failure::Limited), None);
+            }
+            self.trial = Some(id);
         }
-        self.breaker = None;
         let named = match &op {
             Op::ReadAt { node, .. } | Op::Command { node, .. } => Some(*node),
             Op::Read { .. } | Op::Append { .. } | Op::Write { .. } | Op::Cas { .. } => None,

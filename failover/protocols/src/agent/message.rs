@@ -1,6 +1,7 @@
 //! What the roles say to each other.
 
 use super::anywhere;
+use super::backup::{SourceMessage, StoreMessage};
 use super::coordination::{Change, Command, LeaseId, Revision, Transaction, View};
 use super::settings::NodeId;
 use super::wal::{Entry, Lsn, Position, Term};
@@ -96,6 +97,10 @@ pub enum Message {
     Disk(DiskMessage),
     /// Between data nodes where every one of them takes writes, and with their clients.
     Anywhere(anywhere::Message),
+    /// To and from the object store.
+    Store(StoreMessage),
+    /// Between a backup process and a data node.
+    Source(SourceMessage),
     /// A primary pets its watchdog, or, no longer primary, disarms it.
     Pet {
         /// Armed from now on.
@@ -222,6 +227,11 @@ pub enum Order {
     Promote {
         /// The term.
         term: Term,
+    },
+    /// Run with this version of the configuration.
+    Configure {
+        /// Which.
+        version: u32,
     },
     /// Another node is primary of this term.
     Follow {
@@ -426,6 +436,8 @@ impl Message {
             Message::Fence { .. } | Message::Fenced { .. } => 64,
             Message::Disk(message) => message.bytes(),
             Message::Anywhere(message) => message.bytes(),
+            Message::Store(message) => message.bytes(),
+            Message::Source(message) => message.bytes(),
             Message::Pet { .. } => 1,
         }
     }

@@ -12,19 +12,23 @@
 pub mod anywhere;
 pub mod backup;
 pub mod cdc;
+pub mod cdc_reader;
 pub mod client;
 pub mod coordination;
 pub mod disk;
 pub mod fencer;
+pub mod intruder;
 pub mod lease;
 mod message;
 pub mod monitor;
 pub mod node;
 pub mod quirks;
+pub mod rollout;
 pub mod router;
 pub mod settings;
 pub mod slots;
 pub mod states;
+pub mod verbs;
 pub mod versions;
 pub mod wal;
 pub mod watchdog;
@@ -80,6 +84,14 @@ pub enum Kind {
     Disk,
     /// Data nodes tell each other of writes, where every one of them takes them.
     Gossip,
+    /// A backup process at a data node.
+    Backup,
+    /// A restorer brings a state to a data node.
+    Seed,
+    /// A backup agent at the object store.
+    Store,
+    /// Whoever may only read, at the object store.
+    RestoreRead,
 }
 
 /// Every timer of every role.
@@ -143,6 +155,31 @@ pub enum Timer {
     Gossip(NodeId),
     /// A client looks at a reader that may be silent.
     ReaderSilence,
+    /// Of a backup process.
+    Job(Job),
+}
+
+/// The timers of backup processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Job {
+    /// A backup is due.
+    Schedule,
+    /// A run that broke off begins again.
+    Again,
+    /// The token bucket has something again.
+    Throttle,
+    /// The right to write is to be renewed.
+    Writer,
+    /// The log is to be archived.
+    Archive,
+    /// A restore is to be drilled.
+    Drill,
+    /// Decision and machine for a restore are there.
+    Prepare,
+    /// Answers of the store may be late.
+    StoreLook,
+    /// Answers of the source may be late.
+    SourceLook,
 }
 
 /// What the nodes keep on disk.
@@ -169,4 +206,8 @@ pub enum Record {
     Reservations(disk::Reservations),
     /// A write of a node where every one takes writes.
     Update(anywhere::Update),
+    /// An object store.
+    Store(backup::StoreRecord),
+    /// A change that a reader of changes has handed on.
+    Handed(wal::Entry),
 }

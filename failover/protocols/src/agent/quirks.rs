@@ -29,6 +29,20 @@ pub struct Quirks {
     pub no_renew_retry: bool,
     /// See [`Quirks::keeps_its_lock`].
     pub kept_lock: bool,
+    /// See [`Quirks::ignores_failed_puts`].
+    pub unheard_failures: bool,
+    /// See [`Quirks::trusts_any_parent`].
+    pub any_parent: bool,
+    /// See [`Quirks::archives_from_promotion`].
+    pub archive_from_promotion: bool,
+    /// See [`Quirks::expires_what_is_being_read`].
+    pub expire_unlocked: bool,
+    /// See [`Quirks::trusts_marks_of_a_new_process`].
+    pub marks_after_crash: bool,
+    /// See [`Quirks::keeps_the_old_identity`].
+    pub old_identity: bool,
+    /// See [`Quirks::offers_its_emptiness`].
+    pub blank_source: bool,
 }
 
 impl Quirks {
@@ -106,5 +120,46 @@ impl Quirks {
     /// over (patroni issues 1732 and 2997: a full disk).
     pub fn keeps_its_lock(&self) -> bool {
         self.kept_lock
+    }
+
+    /// Nobody hears that a put failed: the backup goes on and is listed (GitLab, 31 January 2017: failing backups
+    /// whose mails were refused).
+    pub fn ignores_failed_puts(&self) -> bool {
+        self.unheard_failures
+    }
+
+    /// A delta is taken on top of whatever backup is the newest, without asking whether the source's history is the one
+    /// that the backup was taken from (WAL-G notes that timelines must be compared; so does pgBackRest's verification).
+    pub fn trusts_any_parent(&self) -> bool {
+        self.any_parent
+    }
+
+    /// A new primary archives from its promotion on: what the dead one had not archived is in no piece (CloudNativePG
+    /// issue 5959 and pull request 6141).
+    pub fn archives_from_promotion(&self) -> bool {
+        self.archive_from_promotion
+    }
+
+    /// Expiry does not look whether a restore reads what it deletes (litestream issue 224; pgBackRest 2.59.0).
+    pub fn expires_what_is_being_read(&self) -> bool {
+        self.expire_unlocked
+    }
+
+    /// The marks of changed blocks are believed although the process that made them has ended: those of the new one
+    /// begin empty.
+    pub fn trusts_marks_of_a_new_process(&self) -> bool {
+        self.marks_after_crash
+    }
+
+    /// A data node that has lost everything is backed up like any other: the newest backup is an empty one (GitLab, 31
+    /// January 2017: a dump job of the wrong version left backups of a few bytes, and nobody looked).
+    pub fn offers_its_emptiness(&self) -> bool {
+        self.blank_source
+    }
+
+    /// A restored cluster goes on under the term that the restored state was of (etcd issue 16028: a restore moves the
+    /// revision back, and old tokens and caches are valid again).
+    pub fn keeps_the_old_identity(&self) -> bool {
+        self.old_identity
     }
 }

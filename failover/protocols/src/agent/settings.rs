@@ -1,6 +1,8 @@
 //! Every setting of the system, one struct per concern. The default of each is the corrected form; the variants that
 //! reproduce a published sample or an incident are named beside it.
 
+use super::backup::schedule::{Overlap, Schedule};
+use super::backup::{Costs, Finding, Snapshot};
 use super::quirks::Quirks;
 use crate::contract::*;
 use alloc::vec::Vec;
@@ -370,6 +372,9 @@ pub struct AgentSettings {
     pub watchdog: Option<Duration>,
     /// How a candidate is chosen.
     pub election: ElectionRule,
+    /// Nobody but the very first primary stands without an operator's word (Patroni: a standby cluster is never promoted
+    /// automatically, because one site cannot know the state of the other).
+    pub manual: bool,
     /// Random wait before a candidate asks for votes.
     pub stand_wait: (Duration, Duration),
     /// The node that shall be the very first primary: the others leave it some seconds of a start.
@@ -420,6 +425,7 @@ impl Default for AgentSettings {
             fence_timeout: Duration::from_secs(60),
             watchdog: None,
             election: ElectionRule::Votes,
+            manual: false,
             stand_wait: (Duration::from_millis(150), Duration::from_millis(300)),
             first_primary: Some(NodeId(1)),
             vote_window: Duration::from_secs(1),
@@ -569,6 +575,114 @@ impl Default for RoutingSettings {
     }
 }
 
+/// Which data node backups are read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SourceChoice {
+    /// The primary.
+    Primary,
+    /// The data node after it: its clients are not disturbed, and its state is somewhat older.
+    Replica,
+}
+
+/// Backups.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackupSettings {
+    /// The object store.
+    pub store: SocketAddrV4,
+    /// When a backup is due.
+    pub schedule: Schedule,
+    /// What happens when the one before has not ended.
+    pub overlap: Overlap,
+    /// Where it is read.
+    pub source: SourceChoice,
+    /// How the copy becomes a state.
+    pub snapshot: Snapshot,
+    /// How changed blocks are found.
+    pub finding: Finding,
+    /// Every so many backups one is a base; 0: only the first.
+    pub base_every: u32,
+    /// Every so many backups one is a checkpoint; 0: none.
+    pub checkpoint_every: u32,
+    /// Blocks between two savings of a session.
+    pub group: u32,
+    /// Chains that are kept.
+    pub keep_chains: usize,
+    /// How often the log is archived; `None`: not at all.
+    pub archive_every: Option<Duration>,
+    /// More waiting bytes than this are dropped and called archived (pgBackRest `archive-push-queue-max`); `None`:
+    /// they wait.
+    pub archive_queue_max: Option<u64>,
+    /// Bytes a second that a copy may take; `None`: all it can get.
+    pub bandwidth: Option<u64>,
+    /// Time of the source's process that reading one block takes from everything else.
+    pub read_cost: Duration,
+    /// How much of each 100 ms the source may spend on reading blocks; `None`: as long as it takes.
+    pub cpu_quota: Option<Duration>,
+    /// An agent writes only while it holds the repository's lease.
+    pub writer_lease: bool,
+    /// How often a restore is drilled; `None`: on order only.
+    pub drill_every: Option<Duration>,
+    /// How fast the store and a restore are.
+    pub costs: Costs,
+}
+
+impl BackupSettings {
+    /// The defaults for a store.
+    pub fn new(store: SocketAddrV4) -> Self {
+        BackupSettings {
+            store,
+            schedule: Schedule::Every(Duration::from_secs(20)),
+            overlap: Overlap::Skip,
+            source: SourceChoice::Primary,
+            snapshot: Snapshot::Consistent,
+            finding: Finding::Position,
+            base_every: 7,
+            checkpoint_every: 0,
+            group: 4,
+            keep_chains: 4,
+            archive_every: Some(Duration::from_secs(1)),
+            archive_queue_max: None,
+            bandwidth: None,
+            read_cost: Duration::from_micros(200),
+            cpu_quota: None,
+            writer_lease: true,
+            drill_every: None,
+            costs: Costs {
+                prepare: Duration::from_secs(5),
+                object_latency: Duration::from_millis(1),
+                ..Costs::default()
+            },
+        }
+    }
+}
+
+/// A change that is rolled out while the service runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RolloutSettings {
+    /// When, counted from the start.
+    pub at: Duration,
+    /// What the new version costs the primary's process for each write: the change is a bad one.
+    pub write_cost: Duration,
+    /// Latency that the service must not exceed.
+    pub p99_limit: Duration,
+    /// Time that the signals look back.
+    pub window: Duration,
+    /// How long after a change it may be the reason.
+    pub recent: Duration,
+}
+
+impl Default for RolloutSettings {
+    fn default() -> Self {
+        RolloutSettings {
+            at: Duration::from_secs(30),
+            write_cost: Duration::from_millis(60),
+            p99_limit: Duration::from_secs(1),
+            window: Duration::from_secs(10),
+            recent: Duration::from_secs(120),
+        }
+    }
+}
+
 /// All settings of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -582,6 +696,12 @@ pub struct Settings {
     pub health: HealthSettings,
     /// Routers and clients.
     pub routing: RoutingSettings,
+    /// A change that is rolled out; `None`: none is.
+    pub rollout: Option<RolloutSettings>,
+    /// Backups; `None`: there are none.
+    pub backup: Option<BackupSettings>,
+    /// Sessions carry only what their port is for; off: any message is taken from anybody.
+    pub least_privilege: bool,
     /// Historical faults, all off by default.
     pub quirks: Quirks,
 }
@@ -595,6 +715,9 @@ impl Settings {
             coordination: CoordinationSettings::default(),
             health: HealthSettings::LOCAL,
             routing: RoutingSettings::default(),
+            rollout: None,
+            backup: None,
+            least_privilege: true,
             quirks: Quirks::default(),
         }
     }
@@ -626,6 +749,16 @@ pub const FENCE_PORT: u16 = 623;
 /// Port of the monitor.
 pub const MONITOR_PORT: u16 = 9115;
 
+/// Port of a data node for backups.
+pub const BACKUP_PORT: u16 = 7691;
+/// Port of a data node for a restorer that brings a state.
+pub const SEED_PORT: u16 = 7692;
+/// Port of an object store.
+pub const STORE_PORT: u16 = 9000;
+/// Port of an object store for those who may only read.
+pub const RESTORE_PORT: u16 = 9001;
+/// Port of an object store and of a restorer for operators.
+pub const OPERATOR_PORT: u16 = 9002;
 /// Port of the watchdog beside a data node.
 pub const WATCHDOG_PORT: u16 = 7;
 

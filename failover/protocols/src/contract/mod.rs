@@ -145,6 +145,12 @@ pub trait Node<S: System> {
         cx.exit();
     }
 
+    /// What this node has to show to the judges of backups, for ground truth only, as [`Node::inspect`]: logs of data
+    /// nodes, catalogs and restores of stores.
+    fn exhibits(&self) -> Vec<Exhibit> {
+        Vec::new()
+    }
+
     /// What this node holds, for ground truth only: nothing that decides may call it. Clients and arbiters hold
     /// nothing. One entry for each shard it holds data of.
     fn inspect(&self) -> Vec<Inspection> {
@@ -163,4 +169,64 @@ pub struct Inspection {
     pub epoch: u64,
     /// Each key with its elements in order; a register is a list of one.
     pub state: Vec<(Key, Vec<Value>)>,
+}
+
+/// A look at what backups are judged by, taken by a simulator. Positions count entries of a log from 1; with the term
+/// of the entry they name one history.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Exhibit {
+    /// A log that a data node has, or had until it was cut: term, key and element of each entry from the first on;
+    /// entries that change no key have none.
+    Log(Vec<(u64, Option<(Key, Value)>)>),
+    /// A catalog entry.
+    Backup(BackupShown),
+    /// A piece of archived log.
+    Piece {
+        /// Term it is filed under.
+        term: u64,
+        /// Position before its first entry.
+        after: u64,
+        /// Position of its last entry.
+        last: u64,
+    },
+    /// What a restore gives.
+    Restore(RestoreShown),
+}
+
+/// A catalog entry, as it is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackupShown {
+    /// Its name.
+    pub id: u32,
+    /// The backup it rests on.
+    pub parent: Option<u32>,
+    /// Term of the entry at its stop.
+    pub term: u64,
+    /// Where its copy began.
+    pub start: u64,
+    /// The position that it promises.
+    pub stop: u64,
+    /// Bytes that it stored.
+    pub bytes: u64,
+    /// When its last byte was durable, in the store's count of events; `None`: it never was.
+    pub durable_at: Option<u64>,
+    /// When it was listed, in the same count.
+    pub listed_at: u64,
+}
+
+/// A restore, as it is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RestoreShown {
+    /// From which backup.
+    pub backup: u32,
+    /// Term of the entry at the target.
+    pub term: u64,
+    /// To which position.
+    pub target: u64,
+    /// Number of the order that it fulfils, as the restorer announced it; 0: a judge's own restore.
+    pub order: u32,
+    /// What it gave; `None`: it refused.
+    pub state: Option<Vec<(Key, Vec<Value>)>>,
+    /// Why it refused.
+    pub why: alloc::string::String,
 }

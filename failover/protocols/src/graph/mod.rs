@@ -286,6 +286,48 @@ impl Graph {
         self.bytes + 16 * self.vertices.len() as u64 + 24 * self.edges.len() as u64
     }
 
+    /// Changes that make this graph out of an empty one. Payload bytes are spread evenly over the values.
+    pub fn changes(&self) -> Vec<Change> {
+        let values: usize = self
+            .vertices
+            .values()
+            .flatten()
+            .map(|(_, content)| match content {
+                Content::One(_) => 1,
+                Content::Many(values) => values.len(),
+            })
+            .sum();
+        let bytes = u32::try_from(self.bytes / values.max(1) as u64).unwrap_or(u32::MAX);
+        let mut changes = Vec::new();
+        for (vertex, properties) in &self.vertices {
+            let vertex = *vertex;
+            if properties.is_empty() {
+                changes.push(Change::CreateVertex { vertex });
+            }
+            for (property, content) in properties {
+                let property = *property;
+                match content {
+                    Content::One(value) => {
+                        changes.push(Change::Set { vertex, property, value: *value, bytes })
+                    }
+                    Content::Many(values) => changes.extend(values.iter().map(|value| Change::Append {
+                        vertex,
+                        property,
+                        value: *value,
+                        bytes,
+                    })),
+                }
+            }
+        }
+        let edge = |(edge, (from, to)): (&Edge, &(Vertex, Vertex))| Change::CreateEdge {
+            edge: *edge,
+            from: *from,
+            to: *to,
+        };
+        changes.extend(self.edges.iter().map(edge));
+        changes
+    }
+
     /// Each workload key with its elements in order, a register as a list of one: what a look inside shows.
     pub fn elements(&self) -> Vec<(Key, Vec<Value>)> {
         let mut all = Vec::new();

@@ -1,5 +1,6 @@
 //! `firedrill bench`: every number the project promises, measured here and now beside its bar. One file a section.
 
+mod backups;
 mod checkers;
 mod figure;
 mod gossip;
@@ -44,6 +45,8 @@ enum Section {
     Gossip,
     /// The checkers beside Porcupine.
     Checkers,
+    /// A restore drill over a long chain, and a year of nightly backups.
+    Backups,
 }
 
 pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
@@ -56,6 +59,7 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             Section::Reports => reports::measure(cli, &mut table)?,
             Section::Gossip => gossip::measure(cli, &mut table)?,
             Section::Checkers => checkers::measure(args, &mut table)?,
+            Section::Backups => backups::measure(&mut table)?,
         }
     }
     Ok(if table.met() { Exit::Holds } else { Exit::Verdict(3) })

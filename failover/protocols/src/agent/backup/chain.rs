@@ -1,7 +1,7 @@
 //! The words of a catalog: backups, their block maps, digests.
 
 use super::{Block, BlockNumber};
-use crate::agent::wal::{Entry, Fnv, Lsn, Term};
+use crate::agent::wal::{Entry, Fnv, Lsn, Position, Term};
 use alloc::collections::BTreeMap;
 use core::hash::{Hash, Hasher};
 
@@ -16,7 +16,7 @@ pub enum Kind {
     Base,
     /// The blocks that changed since its parent.
     Delta,
-    /// All blocks, put together from the chain so far: ends its length without reading the source again.
+    /// All blocks again, inside a chain: what comes after it rests on nothing before it.
     Checkpoint,
 }
 
@@ -65,14 +65,25 @@ pub struct Backup {
     pub start: Lsn,
     /// The position that a restore reaches.
     pub stop: Lsn,
+    /// Term of the entry there: with it the position says which history it is of.
+    pub stop_term: Term,
     /// All blocks of the state, wherever they lie.
     pub blocks: BTreeMap<BlockNumber, BlockRef>,
     /// Rolling digest of the blocks that this backup stored itself, in order.
     pub rolled: Digest,
     /// Digest of the log from start to stop; `None`: no log goes along (the naive form).
     pub log: Option<Digest>,
+    /// Digest of the source's state at the stop, if the source told it: what a restore is compared with.
+    pub state: Option<Digest>,
     /// Bytes that it stored.
     pub bytes: u64,
+}
+
+impl Backup {
+    /// Where a restore arrives.
+    pub fn end(&self) -> Position {
+        Position { term: self.stop_term, lsn: self.stop }
+    }
 }
 
 /// Bytes of a piece of log.

@@ -1,6 +1,6 @@
 //! A restore drill: what a disaster now would cost, measured by a restore and a model of time.
 
-use super::{BackupId, Level, Source, Store, Unrestorable, newest_restorable, restore_to, verify};
+use super::{BackupId, Level, Source, Store, Unrestorable, newest, verify};
 use crate::agent::wal::Lsn;
 use crate::contract::{Duration, Key, Value};
 use alloc::vec::Vec;
@@ -30,6 +30,23 @@ impl Default for Costs {
             verify_per_second: 500 << 20,
         }
     }
+}
+
+impl Costs {
+    /// Time to fetch so many objects of so many bytes together.
+    pub fn fetch(&self, objects: u64, bytes: u64) -> Duration {
+        self.object_latency * objects as u32 + per(bytes, self.bandwidth)
+    }
+
+    /// Time to replay so many entries and to verify so many bytes.
+    pub fn replay(&self, entries: u64, bytes: u64) -> Duration {
+        per(entries, self.replay_per_second) + per(bytes, self.verify_per_second)
+    }
+}
+
+/// So much at so much a second.
+pub fn per(amount: u64, rate: u64) -> Duration {
+    Duration::from_micros(amount.saturating_mul(1_000_000) / rate.max(1))
 }
 
 /// The result of a drill.
@@ -63,33 +80,15 @@ pub fn drill(
     costs: &Costs,
     state_at: impl Fn(Lsn) -> Vec<(Key, Vec<Value>)>,
 ) -> Result<Drill, Unrestorable> {
-    let (restored, broken) = newest_restorable(store).ok_or(Unrestorable::Unlisted)?;
-    let backup = store.backup(restored.from).ok_or(Unrestorable::Unlisted)?;
-    let archived =
-        store.segments(backup.term).map(|(after, entries)| Lsn(after.0 + entries.len() as u64)).max();
-    let mut reached = restored;
-    if let Some(target) = archived.filter(|target| *target > reached.at) {
-        // An archive with a gap gives what lies before it.
-        match restore_to(store, backup.id, target) {
-            Ok(further) => reached = further,
-            Err(Unrestorable::ArchiveGap(at)) if at > reached.at => {
-                reached = restore_to(store, backup.id, at)?
-            }
-            Err(_) => {}
-        }
-    }
+    let (reached, broken) = newest(store).ok_or(Unrestorable::Unlisted)?;
+    let backup = store.backup(reached.from).ok_or(Unrestorable::Unlisted)?;
     let equal = reached.elements() == state_at(reached.at);
     let level = match verify(store, backup.id, Level::Compared, |_| equal) {
         Ok(level) => level,
         Err((level, _)) => level.unwrap_or(Level::Listed),
     };
-    let bytes: u64 = reached.blocks.values().map(|block| block.graph.size()).sum();
-    let per = |amount: u64, rate: u64| Duration::from_micros(amount.saturating_mul(1_000_000) / rate.max(1));
-    let rto = costs.prepare
-        + costs.object_latency * reached.fetched as u32
-        + per(bytes, costs.bandwidth)
-        + per(reached.replayed, costs.replay_per_second)
-        + per(bytes, costs.verify_per_second);
+    let bytes = reached.size();
+    let rto = costs.prepare + costs.fetch(reached.fetched, bytes) + costs.replay(reached.replayed, bytes);
     let lost = &source.entries()[reached.at.0 as usize..];
     let mut holders: Vec<BackupId> = backup.blocks.values().map(|place| place.holder).collect();
     holders.sort_unstable();

@@ -1,8 +1,8 @@
 //! Restoring, verifying, expiring.
 
 use super::source::block_of;
-use super::{Backup, BackupId, Block, BlockNumber, Kind, Name, Store, digest_of};
-use crate::agent::wal::{Entry, Lsn};
+use super::{Backup, BackupId, Block, BlockNumber, Digest, Kind, Name, Store, digest_of, state_digest};
+use crate::agent::wal::{Entry, Lsn, Position, Term};
 use crate::contract::{Key, Value};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -15,6 +15,8 @@ pub struct Restored {
     pub from: BackupId,
     /// The position it is the state of.
     pub at: Lsn,
+    /// Term of the entry there.
+    pub term: Term,
     /// Its blocks.
     pub blocks: BTreeMap<BlockNumber, Arc<Block>>,
     /// Blocks fetched.
@@ -29,6 +31,21 @@ impl Restored {
         let mut all: Vec<_> = self.blocks.values().flat_map(|block| block.graph.elements()).collect();
         all.sort_by_key(|(key, _)| *key);
         all
+    }
+
+    /// The position with its term.
+    pub fn end(&self) -> Position {
+        Position { term: self.term, lsn: self.at }
+    }
+
+    /// The digest of the state, to be compared with the source's.
+    pub fn digest(&self) -> Digest {
+        state_digest(self.blocks.values())
+    }
+
+    /// Bytes of the state.
+    pub fn size(&self) -> u64 {
+        self.blocks.values().map(|block| block.graph.size()).sum()
     }
 }
 
@@ -49,6 +66,8 @@ pub enum Unrestorable {
     ArchiveGap(Lsn),
     /// The position lies before the backup's own.
     TooEarly,
+    /// The backup ends on a branch that the archive's newest history has overruled.
+    OtherHistory,
 }
 
 /// How far a backup is proved.
@@ -74,14 +93,20 @@ pub fn restore(store: &Store, id: BackupId) -> Result<Restored, Unrestorable> {
     let mut blocks = BTreeMap::new();
     for (number, place) in &backup.blocks {
         let missing = Unrestorable::BlockMissing(place.holder, *number);
-        let block = store.block(place.holder, *number).ok_or(missing)?;
+        let block = store.block(place.holder, *number, place.lsn).ok_or(missing)?;
         if digest_of(&**block) != place.digest {
             return Err(Unrestorable::BlockCorrupt(place.holder, *number));
         }
         blocks.insert(*number, block.clone());
     }
-    let mut restored =
-        Restored { from: id, at: backup.stop, fetched: blocks.len() as u64, blocks, replayed: 0 };
+    let mut restored = Restored {
+        from: id,
+        at: backup.stop,
+        term: backup.stop_term,
+        fetched: blocks.len() as u64,
+        blocks,
+        replayed: 0,
+    };
     if let Some(digest) = backup.log {
         let entries = store.log(Name::Log(id)).filter(|entries| digest_of(&&***entries) == digest);
         replay(&mut restored, entries.ok_or(Unrestorable::LogBroken(id))?);
@@ -98,21 +123,54 @@ pub fn restore_to(store: &Store, id: BackupId, target: Lsn) -> Result<Restored, 
     if target < restored.at {
         return Err(Unrestorable::TooEarly);
     }
-    let term = store.backup(id).ok_or(Unrestorable::Unlisted)?.term;
-    for (after, entries) in store.segments(term) {
-        let end = Lsn(after.0 + entries.len() as u64);
-        if end <= restored.at || restored.at >= target {
+    if target == restored.at {
+        return Ok(restored);
+    }
+    let history = store.history();
+    if history.get(&restored.at).is_some_and(|entry| entry.position != restored.end()) {
+        return Err(Unrestorable::OtherHistory);
+    }
+    while restored.at < target {
+        let next = history.get(&restored.at.next()).filter(|entry| entry.position.term >= restored.term);
+        let entry = next.ok_or(Unrestorable::ArchiveGap(restored.at))?;
+        replay(&mut restored, core::slice::from_ref(*entry));
+        (restored.at, restored.term) = (entry.position.lsn, entry.position.term);
+    }
+    Ok(restored)
+}
+
+/// The last position that the archive reaches from `from` without a gap; `from` itself if it reaches no further.
+pub fn reach(store: &Store, from: Position) -> Lsn {
+    let history = store.history();
+    if history.get(&from.lsn).is_some_and(|entry| entry.position != from) {
+        return from.lsn;
+    }
+    let mut at = from.lsn;
+    while history.contains_key(&at.next()) {
+        at = at.next();
+    }
+    at
+}
+
+/// The newest state there is: the backup, with the archive behind it, that arrives furthest; the newer backup where two
+/// arrive at the same place. Also how many backups could not be restored. One bad point does not sink the chain.
+pub fn newest(store: &Store) -> Option<(Restored, usize)> {
+    let (mut best, mut broken): (Option<Restored>, usize) = (None, 0);
+    for backup in store.catalog().rev() {
+        let upto = reach(store, backup.end());
+        // Older ones arrive no further, unless the newer one is on another history.
+        if best.as_ref().is_some_and(|best| best.at >= upto && best.term >= backup.stop_term) {
             continue;
         }
-        if after > restored.at {
-            return Err(Unrestorable::ArchiveGap(restored.at));
+        match restore_to(store, backup.id, upto) {
+            Ok(restored) if best.as_ref().is_none_or(|best| restored.end() > best.end()) => {
+                best = Some(restored)
+            }
+            Ok(_) => {}
+            Err(_) => broken += 1,
         }
-        let from = (restored.at.0 - after.0) as usize;
-        let upto = ((target.0 - after.0) as usize).min(entries.len());
-        replay(&mut restored, &entries[from..upto]);
-        restored.at = Lsn(after.0 + upto as u64);
     }
-    if restored.at < target { Err(Unrestorable::ArchiveGap(restored.at)) } else { Ok(restored) }
+    best.map(|best| (best, broken))
 }
 
 fn replay(restored: &mut Restored, entries: &[Entry]) {
@@ -152,7 +210,7 @@ pub fn verify(
     let backup = store.backup(id).ok_or((None, Unrestorable::Unlisted))?;
     ancestors(store, backup).map_err(|why| (None, why))?;
     for (number, place) in &backup.blocks {
-        if store.block(place.holder, *number).is_none() {
+        if store.block(place.holder, *number, place.lsn).is_none() {
             return Err((None, Unrestorable::BlockMissing(place.holder, *number)));
         }
     }
@@ -172,22 +230,20 @@ pub fn verify(
     }
 }
 
-/// The newest backup that can be restored, and how many newer ones cannot: one bad point does not sink the chain.
-pub fn newest_restorable(store: &Store) -> Option<(Restored, usize)> {
-    let mut lost = 0;
-    for backup in store.catalog().rev() {
-        match restore(store, backup.id) {
-            Ok(restored) => return Some((restored, lost)),
-            Err(_) => lost += 1,
-        }
-    }
-    None
-}
-
 /// Expires all but the newest `chains` chains. A chain goes as a whole, never below the unfinished backup's parent,
 /// and the catalog entries go first, children before parents, so that what is listed can be restored at every step.
 /// Gives what was expired.
 pub fn retain(store: &mut Store, chains: usize) -> Vec<BackupId> {
+    let expired = expirable(store, chains);
+    for id in expired.iter().rev() {
+        store.delete(Name::Catalog(*id));
+    }
+    expired.iter().for_each(|id| store.delete_contents(*id));
+    expired
+}
+
+/// What may be expired now, oldest first: nothing that a kept backup, the unfinished one or a restore under way needs.
+pub fn expirable(store: &Store, chains: usize) -> Vec<BackupId> {
     let all: Vec<Arc<Backup>> = store.catalog().cloned().collect();
     let roots: Vec<BackupId> = all.iter().filter(|b| b.kind != Kind::Delta).map(|b| b.id).collect();
     let Some(oldest_kept) = roots.len().checked_sub(chains.max(1)).and_then(|at| roots.get(at)).copied()
@@ -195,18 +251,12 @@ pub fn retain(store: &mut Store, chains: usize) -> Vec<BackupId> {
         return Vec::new();
     };
     let mut needed: BTreeSet<BackupId> = all.iter().map(|b| b.id).filter(|id| *id >= oldest_kept).collect();
-    let parents: Vec<BackupId> =
-        store.session().and_then(|session| session.plan.parent).into_iter().collect();
-    for id in needed.clone().into_iter().chain(parents) {
+    let parent = store.session().and_then(|session| session.plan.parent);
+    for id in needed.clone().into_iter().chain(parent).chain(store.held()) {
         let Some(backup) = store.backup(id) else { continue };
         needed.insert(id);
         needed.extend(backup.blocks.values().map(|place| place.holder));
         needed.extend(ancestors(store, backup).unwrap_or_default());
     }
-    let expired: Vec<BackupId> = all.iter().map(|b| b.id).filter(|id| !needed.contains(id)).collect();
-    for id in expired.iter().rev() {
-        store.delete(Name::Catalog(*id));
-    }
-    expired.iter().for_each(|id| store.delete_contents(*id));
-    expired
+    all.iter().map(|b| b.id).filter(|id| !needed.contains(id)).collect()
 }

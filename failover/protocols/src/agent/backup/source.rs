@@ -1,6 +1,7 @@
 //! What is backed up: a graph in blocks, and the log that made it.
 
-use crate::agent::wal::{Content, Entry, Lsn, Position, Term};
+use super::{BackupId, Digest, Store, digest_of};
+use crate::agent::wal::{Content, Entry, Lsn, Position, Term, Wal};
 use crate::graph::{Change, Graph, Transaction, Vertex};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -50,6 +51,76 @@ impl Block {
             let _ = self.graph.apply(&Transaction::of(change.clone()));
         }
         self.lsn = entry.position.lsn;
+    }
+}
+
+/// What a source tells a backup before the copy begins.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Offer {
+    /// Its term.
+    pub term: Term,
+    /// Everything up to here is in its blocks.
+    pub applied: Position,
+    /// The end of its log: what is behind `applied` waits in the queue.
+    pub last: Position,
+    /// Its log before this position is no longer kept.
+    pub kept_from: Lsn,
+    /// Its log has the position at which the parent backup ends. If not, the source has another history, and no delta
+    /// can rest on that parent.
+    pub continues: bool,
+    /// Its blocks, each with the position of its last change.
+    pub blocks: Vec<(BlockNumber, Lsn)>,
+    /// The blocks that it marked as changed since the parent's end; `None`: it cannot tell, or has not marked so long.
+    pub marks: Option<Vec<BlockNumber>>,
+}
+
+/// The digest of a state: all keys with their elements, whatever blocks they lie in.
+pub fn state_digest<'a>(blocks: impl Iterator<Item = &'a Arc<Block>>) -> Digest {
+    let mut all: Vec<_> = blocks.flat_map(|block| block.graph.elements()).collect();
+    all.sort_by_key(|(key, _)| *key);
+    digest_of(&all)
+}
+
+/// The blocks of a data node's state, made from its log when a backup asks, and kept up from then on.
+#[derive(Clone, Debug, Default)]
+pub struct Blocks {
+    upto: Position,
+    blocks: BTreeMap<BlockNumber, Arc<Block>>,
+}
+
+impl Blocks {
+    /// Takes entries in up to `commit`; begins anew if the log was cut below what is in.
+    pub fn follow(&mut self, wal: &Wal, commit: Lsn) {
+        if !wal.matches(self.upto) {
+            *self = Blocks::default();
+        }
+        let count = commit.0.saturating_sub(self.upto.lsn.0) as usize;
+        for entry in wal.from(self.upto.lsn.next(), count) {
+            if let Some(number) = block_of(&entry.content) {
+                Arc::make_mut(self.blocks.entry(number).or_default()).redo(entry);
+            }
+            self.upto = entry.position;
+        }
+    }
+
+    /// What is in.
+    pub fn upto(&self) -> Position {
+        self.upto
+    }
+
+    /// A block.
+    pub fn get(&self, number: BlockNumber) -> Option<&Arc<Block>> {
+        self.blocks.get(&number)
+    }
+
+    /// Every block with the position of its last change.
+    pub fn positions(&self) -> Vec<(BlockNumber, Lsn)> {
+        self.blocks.iter().map(|(number, block)| (*number, block.lsn)).collect()
+    }
+
+    /// The digest of the state.
+    pub fn digest(&self) -> Digest {
+        state_digest(self.blocks.values())
     }
 }
 
@@ -120,13 +191,28 @@ impl Source {
         }
     }
 
+    /// The entry's position at `lsn`.
+    pub fn position(&self, lsn: Lsn) -> Position {
+        let before = (lsn.0 as usize).checked_sub(1);
+        before.and_then(|at| self.entries.get(at)).map_or(Position::default(), |entry| entry.position)
+    }
+
+    /// What it offers to a backup on top of `parent`.
+    pub fn offer(&self, store: &Store, parent: Option<BackupId>) -> Offer {
+        let end = parent.and_then(|id| store.backup(id)).map(|backup| backup.end());
+        Offer {
+            term: self.term,
+            applied: self.position(self.applied),
+            last: self.position(self.last()),
+            kept_from: self.kept_from,
+            continues: end.is_none_or(|end| self.position(end.lsn) == end),
+            blocks: self.blocks.iter().map(|(number, block)| (*number, block.lsn)).collect(),
+            marks: None,
+        }
+    }
+
     /// A block as it is now.
     pub fn block(&self, number: BlockNumber) -> Option<&Arc<Block>> {
         self.blocks.get(&number)
-    }
-
-    /// The blocks there are now, in order.
-    pub fn numbers(&self) -> Vec<BlockNumber> {
-        self.blocks.keys().copied().collect()
     }
 }

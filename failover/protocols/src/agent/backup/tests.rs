@@ -1,40 +1,10 @@
 //! Chains, interruptions, corruption, restores; each against the state made from the log alone.
 
+use super::rehearsal::{Chain, model, plan, write, year};
 use super::*;
-use crate::agent::wal::{Entry, Lsn, Term};
+use crate::agent::wal::{Lsn, Term};
 use crate::contract::{Duration, Random, stream};
-use crate::graph::{Change, Graph, ITEMS, Transaction, Vertex};
 use alloc::vec::Vec;
-
-/// A change drawn at random: mostly few vertices, as real loads are.
-fn change(random: &mut impl Random, vertices: u64, value: u64) -> Change {
-    let upper = random.between(0, vertices - 1);
-    let vertex = Vertex(random.between(0, upper));
-    Change::Append { vertex, property: ITEMS, value, bytes: 64 }
-}
-
-fn write(source: &mut Source, random: &mut impl Random, count: u64, vertices: u64) {
-    for _ in 0..count {
-        let value = source.last().0 + 1;
-        source.write(change(random, vertices, value));
-    }
-}
-
-/// The state after the first `upto` entries, made from the log alone.
-fn model(entries: &[Entry], upto: Lsn) -> Graph {
-    let mut graph = Graph::new();
-    for entry in &entries[..upto.0 as usize] {
-        if let crate::agent::wal::Content::Change(change) = &entry.content {
-            graph.apply(&Transaction::of(change.clone())).expect("appends apply");
-        }
-    }
-    graph
-}
-
-fn plan(id: u32, kind: Kind, snapshot: Snapshot) -> Plan {
-    let parent = (kind != Kind::Base).then(|| BackupId(id - 1));
-    Plan { id: BackupId(id), kind, parent, group: 8, snapshot }
-}
 
 /// Takes a whole backup while the source goes on writing between blocks.
 fn take(store: &mut Store, source: &mut Source, random: &mut impl Random, plan: Plan) -> BackupId {
@@ -162,13 +132,13 @@ fn corruption_is_found_before_it_is_given_out_and_costs_only_what_rests_on_it() 
         let kind = if id == 1 { Kind::Base } else { Kind::Delta };
         take(&mut store, &mut source, &mut random, plan(id, kind, Snapshot::Consistent));
     }
-    let of_five = |name: &Name| matches!(name, Name::Block(BackupId(5), _));
+    let of_five = |name: &Name| matches!(name, Name::Block(BackupId(5), ..));
     let victim = store.names().into_iter().find(of_five).expect("the last delta stored some");
     store.rot(victim);
     assert!(matches!(restore(&store, BackupId(5)), Err(Unrestorable::BlockCorrupt(BackupId(5), _))));
     let listed = verify(&store, BackupId(5), Level::Listed, |_| true);
     assert_eq!(listed, Ok(Level::Listed), "a list of names proves little");
-    let (newest, lost) = newest_restorable(&store).expect("four are left");
+    let (newest, lost) = newest(&store).expect("four are left");
     assert_eq!((newest.from, lost), (BackupId(4), 1));
     assert_is_state_of_its_stop(&store, &source, BackupId(4));
 }
@@ -210,25 +180,14 @@ fn expiry_takes_whole_chains_and_orphans_nothing() {
     let expired = retain(&mut store, 2);
     assert_eq!(expired, (1..=4).map(BackupId).collect::<Vec<_>>());
     (5..=12).for_each(|id| assert_is_state_of_its_stop(&store, &source, BackupId(id)));
-    assert!(store.names().iter().all(|name| !matches!(name, Name::Block(BackupId(1..=4), _))));
+    assert!(store.names().iter().all(|name| !matches!(name, Name::Block(BackupId(1..=4), ..))));
 }
 
-/// The acceptance number of a restore drill: 10^5 changes, a chain of 20, restored and compared.
 #[test]
 fn a_restore_drill_of_a_hundred_thousand_changes_and_twenty_links_compares_equal() {
-    let (mut store, mut source, mut random) = (Store::default(), Source::default(), stream(10, 90, 0, 0));
-    for id in 1..=20 {
-        write(&mut source, &mut random, 5_000, 4_000);
-        source.apply_to(source.last());
-        let kind = if id == 1 { Kind::Base } else { Kind::Delta };
-        let mut copying = begin(&mut store, &source, plan(id, kind, Snapshot::Consistent));
-        while copying.step(&mut store, &source) {}
-        copying.finish(&mut store, &source).expect("published");
-    }
-    assert_eq!(source.last(), Lsn(100_000));
-    let expected = model(source.entries(), source.last()).elements();
-    let verified = verify(&store, BackupId(20), Level::Compared, |restored| restored.elements() == expected);
-    assert_eq!(verified, Ok(Level::Compared));
+    let chain = Chain::of(100_000, 20, 10);
+    assert_eq!((chain.source.last(), chain.store.catalog().count()), (Lsn(100_000), 20));
+    assert_eq!(chain.prove(), Ok(Level::Compared));
 }
 
 #[test]
@@ -258,62 +217,68 @@ fn a_drill_reports_what_a_disaster_now_would_cost_with_and_without_an_archive() 
     );
 }
 
-/// A year of nights: increments at two o'clock, a base a month, a checkpoint a week; a fifth of the nights are
-/// interrupted and resumed, one in fifty meets bit rot. At the end every point that can be restored is restored and
-/// compared, and every other one says why it cannot.
 #[test]
 fn a_year_of_nightly_backups_restores_every_point_that_it_promises() {
-    let (mut store, mut source, mut random) = (Store::default(), Source::default(), stream(11, 90, 0, 0));
-    let (mut resumed, mut rotten) = (0, 0);
-    for night in 1..=365u32 {
-        write(&mut source, &mut random, 300, 1_000);
+    let year = year(11);
+    assert_eq!((year.wrong, year.proved + year.refused), (0, 365), "{year:?}");
+    assert!(year.resumed > 30 && year.rotten > 0 && year.refused > 0 && year.proved > 250, "{year:?}");
+}
+
+#[test]
+fn a_delta_on_a_parent_of_another_history_is_noticed_before_it_is_begun() {
+    let (mut store, mut source, mut random) = (Store::default(), Source::default(), stream(13, 90, 0, 0));
+    source.enter_term(Term(1));
+    write(&mut source, &mut random, 300, 100);
+    source.apply_to(source.last());
+    let base = take(&mut store, &mut source, &mut random, plan(1, Kind::Base, Snapshot::Consistent));
+    assert!(source.offer(&store, Some(base)).continues);
+    let mut other = Source::default();
+    other.enter_term(Term(2));
+    write(&mut other, &mut random, 900, 100);
+    other.apply_to(other.last());
+    assert!(!other.offer(&store, Some(base)).continues, "the same length is not the same history");
+}
+
+#[test]
+fn blocks_found_by_comparison_and_by_marks_give_the_same_state() {
+    for finding in [Finding::Compare, Finding::Marks] {
+        let (mut store, mut source, mut random) = (Store::default(), Source::default(), stream(14, 90, 0, 0));
+        write(&mut source, &mut random, 1_000, 400);
         source.apply_to(source.last());
-        let kind = match night {
-            _ if night % 30 == 1 => Kind::Base,
-            _ if night % 7 == 0 => Kind::Checkpoint,
-            _ => Kind::Delta,
-        };
-        let mut copying = begin(&mut store, &source, plan(night, kind, Snapshot::Consistent));
-        let stops_after = random.chance(1, 5).then(|| random.between(1, 60));
-        let mut steps = 0;
-        while copying.step(&mut store, &source) {
-            steps += 1;
-            write(&mut source, &mut random, 1, 1_000);
-            source.apply_to(source.last());
-            if Some(steps) == stops_after {
-                let Resume::Resumed(again) = resume(&store, &source) else { panic!("night {night}") };
-                copying = again;
-                resumed += 1;
-            }
-        }
-        copying.finish(&mut store, &source).expect("the log is kept");
-        source.recycle(Lsn(source.last().0.saturating_sub(2_000)));
-        if random.chance(1, 50) {
-            let names = store.names();
-            let name = names[random.between(0, names.len() as u64 - 1) as usize];
-            rotten += u32::from(store.rot(name));
-        }
+        take(&mut store, &mut source, &mut random, plan(1, Kind::Base, Snapshot::Consistent));
+        write(&mut source, &mut random, 100, 40);
+        source.apply_to(source.last());
+        let delta = Plan { finding, ..plan(2, Kind::Delta, Snapshot::Consistent) };
+        take(&mut store, &mut source, &mut random, delta);
+        assert_is_state_of_its_stop(&store, &source, BackupId(2));
+        let own = store.backup(BackupId(2)).expect("listed");
+        assert!(
+            own.blocks.values().any(|place| place.holder == BackupId(1)),
+            "{finding:?} copies what changed"
+        );
     }
-    let mut graph = Graph::new();
-    let (mut at, mut restorable, mut broken) = (0, 0, 0);
-    for backup in store.catalog() {
-        for entry in &source.entries()[at..backup.stop.0 as usize] {
-            if let crate::agent::wal::Content::Change(change) = &entry.content {
-                graph.apply(&Transaction::of(change.clone())).expect("appends apply");
-            }
-        }
-        at = backup.stop.0 as usize;
-        match restore(&store, backup.id) {
-            Ok(restored) => {
-                assert_eq!(restored.elements(), graph.elements(), "{:?}", backup.id);
-                restorable += 1;
-            }
-            Err(why) => {
-                assert!(matches!(why, Unrestorable::BlockCorrupt(..)), "{why:?}");
-                broken += 1;
-            }
-        }
-    }
-    assert_eq!(restorable + broken, 365);
-    assert!(resumed > 30 && rotten > 0 && restorable > 250, "{resumed} {rotten} {restorable}");
+}
+
+#[test]
+fn a_state_that_the_archive_has_overruled_is_left_for_an_older_backup() {
+    let (mut store, mut source, mut random) = (Store::default(), Source::default(), stream(15, 90, 0, 0));
+    source.enter_term(Term(1));
+    write(&mut source, &mut random, 100, 50);
+    source.apply_to(source.last());
+    take(&mut store, &mut source, &mut random, plan(1, Kind::Base, Snapshot::Consistent));
+    // The new primary has what the old one had replicated, and goes on from there.
+    let mut heir = source.clone();
+    heir.enter_term(Term(2));
+    write(&mut source, &mut random, 50, 50);
+    source.apply_to(source.last());
+    take(&mut store, &mut source, &mut random, plan(2, Kind::Delta, Snapshot::Consistent));
+    let fork = heir.last();
+    write(&mut heir, &mut random, 500, 50);
+    let entries = heir.log(fork, heir.last()).expect("kept");
+    store.put(Name::Segment(Term(2), fork), Object::Log(entries.into()), Condition::Absent).expect("new");
+    let (restored, broken) = newest(&store).expect("restorable");
+    assert_eq!((restored.from, restored.end(), broken), (BackupId(1), heir.position(heir.last()), 0));
+    assert_eq!(restored.elements(), model(heir.entries(), heir.last()).elements());
+    let two = restore_to(&store, BackupId(2), heir.last()).err();
+    assert_eq!(two, Some(Unrestorable::OtherHistory));
 }

@@ -55,7 +55,9 @@ impl Embed for Group {
             | Record::Memory(_)
             | Record::Block(_)
             | Record::Reservations(_)
-            | Record::Update(_) => None,
+            | Record::Update(_)
+            | Record::Store(_)
+            | Record::Handed(_) => None,
         }
     }
 }

@@ -32,7 +32,11 @@ impl DataNode {
         let fit = matches!(self.state, State::Replica | State::Fenced | State::Rejoining);
         let by_votes = self.settings.agent.election == ElectionRule::Votes;
         // Under the monitor's orders only the very first primary finds itself.
-        if !fit || !(by_votes || self.term == Term(0)) {
+        if !fit
+            || !(by_votes || self.term == Term(0))
+            || self.waits_for_a_restore()
+            || self.waits_for_a_word()
+        {
             return;
         }
         let (low, high) = self.settings.agent.stand_wait;
@@ -46,6 +50,11 @@ impl DataNode {
         if self.stand_due.is_none_or(|due| due <= cx.now()) {
             self.stand_in(cx, wait);
         }
+    }
+
+    /// Where failovers are an operator's business.
+    fn waits_for_a_word(&self) -> bool {
+        self.settings.agent.manual && !self.commanded && self.link.view().term > Term(0)
     }
 
     fn stand_in(&mut self, cx: &mut Cx<'_, Agent>, wait: Duration) {
@@ -457,6 +466,7 @@ impl DataNode {
             return;
         }
         cx.mark(Mark::Promoted, Some(self.settings.cluster.address(self.me)));
+        self.commanded = false;
         if self.settings.agent.replication == Replication::Sync {
             cx.set_timer(Timer::SyncWatch, SYNC_LOOK);
         }

@@ -184,6 +184,11 @@ impl DataNode {
                 "resigned"
             }
             "resign" => "not primary",
+            "promote" => {
+                self.commanded = true;
+                self.plan_to_stand(cx);
+                "will stand when nobody leads"
+            }
             _ => "unknown command",
         };
         let at = Position { term: self.term, lsn: self.commit };
@@ -192,6 +197,9 @@ impl DataNode {
 
     /// A write enters the log: append, flush and replicate at the same time; the gate decides the rest.
     fn write(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId, id: u64, change: graph::Change) {
+        if let (Some(rollout), true) = (&self.settings.rollout, self.version > 1) {
+            cx.busy(rollout.write_cost);
+        }
         let lsn = self.log(cx, Content::Change(change));
         self.waiting.push_back(Waiting { lsn, session, id });
         self.replicate(cx);
@@ -243,6 +251,7 @@ impl DataNode {
                 self.flush(cx);
                 self.acknowledge(cx);
                 self.advance(cx);
+                self.seeded_to(cx, upto);
             }
             Syncing::Meta => self.on_meta_durable(cx),
             Syncing::Other => {}

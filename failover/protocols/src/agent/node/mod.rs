@@ -4,6 +4,7 @@
 //! lease and what follows from losing it; [`election`] stands, votes and promotes; [`replication`] moves the log;
 //! [`storage`] keeps it on a shared disk, if there is one.
 
+mod backup;
 mod election;
 mod gate;
 mod replication;
@@ -21,12 +22,13 @@ use super::settings::{
 };
 use super::states::{self, Event, State};
 use super::wal::{Content, Entry, Lsn, Position, Recovered, Term, Wal, WalRecord};
-use super::{Agent, Kind, Record, Timer};
+use super::{Agent, Job, Kind, Record, Timer, verbs};
 use crate::contract::*;
 use crate::graph::{self, Graph};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use backup::BackupSide;
 use election::Candidacy;
 use replication::{Follower, Upstream};
 use storage::DiskWay;
@@ -127,6 +129,14 @@ pub struct DataNode {
     watchdog: Option<SessionId>,
     announced: (Role, Term, bool),
     exposure_told: u64,
+    backup: BackupSide,
+    /// The ports that sessions of peers came in on.
+    accepted: BTreeMap<SessionId, Kind>,
+    denied: u64,
+    /// An operator said that this node shall be primary.
+    commanded: bool,
+    /// Version of the configuration.
+    version: u32,
 }
 
 impl DataNode {
@@ -186,6 +196,11 @@ impl DataNode {
             watchdog: None,
             announced: (Role::Joining, Term(0), false),
             exposure_told: 0,
+            backup: BackupSide::default(),
+            accepted: BTreeMap::new(),
+            denied: 0,
+            commanded: false,
+            version: 1,
         }
     }
 
@@ -239,7 +254,9 @@ impl DataNode {
             | Record::Raft(_)
             | Record::Block(_)
             | Record::Reservations(_)
-            | Record::Update(_) => None,
+            | Record::Update(_)
+            | Record::Store(_)
+            | Record::Handed(_) => None,
         });
         let (wal, found) = Wal::recover(records);
         self.wal = wal;
@@ -247,6 +264,7 @@ impl DataNode {
             entries.iter().for_each(|entry| self.wal.append(entry.clone()));
         }
         self.term = self.term.max(self.wal.last().term);
+        self.backup.marked_from = Some(self.wal.last());
         match found {
             Recovered::Whole => {}
             Recovered::TornTail { kept } => cx.truncate(WAL_FILE, kept),
@@ -355,6 +373,7 @@ impl DataNode {
                 self.happen(cx, Event::Joined);
                 self.follow(cx);
             }
+            Order::Configure { version } => self.version = version,
             Order::Promote { .. } | Order::Follow { .. } => {}
         }
     }
@@ -437,6 +456,20 @@ impl DataNode {
         self.fence_session = Some(cx.open(fencer, Kind::Fence));
     }
 
+    /// Whether a session that a peer dialled may carry this message.
+    fn may_say(&self, session: SessionId, message: &Message) -> bool {
+        let kind = self.accepted.get(&session).filter(|_| self.settings.least_privilege);
+        kind.is_none_or(|kind| verbs::permits(*kind, message))
+    }
+
+    fn deny(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId, message: &Message) {
+        self.denied += 1;
+        cx.note(|| alloc::format!("denied: {message:?}"));
+        cx.observe(Observation::Gauge { name: "denied", value: self.denied });
+        self.accepted.remove(&session);
+        cx.close(session);
+    }
+
     fn save_meta(&mut self, cx: &mut Cx<'_, Agent>) -> Token {
         cx.replace(META_FILE, Record::Meta { term: self.term, voted: self.voted });
         let token = cx.sync(META_FILE);
@@ -509,7 +542,7 @@ impl Node<Agent> for DataNode {
 
     fn on_open(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId, opened: Opened<Kind>) {
         match opened {
-            Opened::Accepted { .. } => {}
+            Opened::Accepted { kind, .. } => drop(self.accepted.insert(session, kind)),
             Opened::Dialled if self.link.owns(session) => {
                 self.link.on_open(cx);
                 self.on_link_open(cx);
@@ -525,6 +558,9 @@ impl Node<Agent> for DataNode {
 
     fn on_message(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId, message: Message) {
         self.watch_right(cx);
+        if !self.may_say(session, &message) {
+            return self.deny(cx, session, &message);
+        }
         match message {
             Message::Query { id, op, seen } => self.on_query(cx, session, id, op, seen),
             Message::Peer(message) => self.on_peer(cx, session, message),
@@ -538,6 +574,7 @@ impl Node<Agent> for DataNode {
             Message::Order(order) => self.on_order(cx, order),
             Message::Fenced { node } => self.on_fenced(cx, node),
             Message::Disk(message) => self.on_disk(cx, message),
+            Message::Source(message) => self.on_source(cx, session, message),
             Message::Result { .. }
             | Message::Heartbeat { .. }
             | Message::Health { .. }
@@ -547,12 +584,14 @@ impl Node<Agent> for DataNode {
             | Message::Route(_)
             | Message::Fence { .. }
             | Message::Anywhere(_)
+            | Message::Store(_)
             | Message::Pet { .. } => {}
         }
     }
 
     fn on_close(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId, _why: Closed) {
         self.watch_right(cx);
+        self.accepted.remove(&session);
         if self.link.owns(session) {
             return self.link.on_close(cx);
         }
@@ -590,6 +629,7 @@ impl Node<Agent> for DataNode {
             Timer::Poison => self.on_poison_taken(cx),
             Timer::Disk => self.redial_disk(cx),
             Timer::Look => self.look(cx),
+            Timer::Job(Job::Throttle) => self.read_on(cx),
             _ => {}
         }
     }
@@ -615,6 +655,10 @@ impl Node<Agent> for DataNode {
         let Signal::Terminate = signal;
         self.resign(cx);
         cx.exit();
+    }
+
+    fn exhibits(&self) -> Vec<Exhibit> {
+        self.logs_shown()
     }
 
     fn inspect(&self) -> Vec<Inspection> {

@@ -322,6 +322,9 @@ impl DataNode {
 
     pub(super) fn cut(&mut self, cx: &mut Cx<'_, Agent>, kept: Lsn) {
         let branch = self.wal.cut_after(kept);
+        if self.settings.backup.is_some() {
+            self.backup.branches.push((kept, branch.clone()));
+        }
         cx.note(|| alloc::format!("cuts {} entries after {}", branch.len(), kept.0));
         if self.settings.agent.wal && !self.is_shared() {
             cx.truncate(WAL_FILE, kept.0 as usize);
