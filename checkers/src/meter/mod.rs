@@ -41,7 +41,7 @@ mod property;
 mod tests;
 
 use crate::measure::{Linearizability, Measurement};
-use crate::record::{Fact, Records, SimTime};
+use crate::record::{Fact, Operation, Records, SimTime};
 use index::Run;
 use rto::Probes;
 use std::collections::BTreeMap;
@@ -127,6 +127,12 @@ pub fn measure(records: &Records, options: &MeterOptions) -> Measurement {
         extra: gauge_maxima(records),
         rto,
     }
+}
+
+/// The acknowledged writes, of load and probes, that are missing from the authoritative final state, in the order of their
+/// keys; `None` if the final state is not known.
+pub fn lost_writes<'a>(records: &'a Records, options: &'a MeterOptions) -> Option<Vec<&'a Operation>> {
+    rpo::lost_writes(&Run::new(records, options))
 }
 
 /// When each write probe was asked, and whether it was acknowledged within the deadline; in order of invocation.

@@ -204,6 +204,43 @@ fn recovery_is_what_the_definition_gives() {
     assert!(seen.0 > 0 && seen.1 > 0 && seen.2 > 0, "calm, recovered and censored runs must occur: {seen:?}");
 }
 
+/// A fault that harms nobody, then one that kills the primary, wherever the probes are then: those under way are lost,
+/// told or not.
+#[test]
+fn an_outage_that_a_fault_causes_is_counted_from_that_fault() {
+    let mut in_flight = 0;
+    for seed in 0..SEEDS {
+        let rng = &mut Rng::new(seed);
+        let mut story = Story::new(20_000);
+        let harmless = 1_000 + rng.below(2_000);
+        // Far enough apart for a probe to be served between them.
+        let (killed, back) = (harmless + 50 + rng.below(1_000), 6_000);
+        story.fault(harmless, "slow", C);
+        story.kill(killed, A);
+        for ms in (0..10_000).step_by(25) {
+            let answered = ms + [1, 5, 20][rng.below(3) as usize];
+            match ms {
+                _ if answered < killed => drop(story.probe(ms, Some(answered), A)),
+                _ if ms < killed => {
+                    let told = rng.percent(50).then(|| story.instant(killed + 1));
+                    let caught = story.probe(ms, None, A);
+                    (caught.completed, caught.answered_by) = (told, Some(A));
+                    in_flight += 1;
+                }
+                _ if ms < back => drop(story.probe(ms, None, A)),
+                _ => drop(story.probe(ms, Some(ms + 1), B)),
+            }
+        }
+        let m = story.measure();
+        let expected = Span { ms: (back + 1 - killed) as f64, censored: false };
+        assert_eq!((m.rto.first, m.rto.fault), (Some(expected), Some(1)), "seed {seed}");
+        // Bins are counted from the first fault: the last bad one may end up to a bin later.
+        let later = m.rto.stable.unwrap().ms - expected.ms;
+        assert!((0.0..100.0).contains(&later), "seed {seed}: stable {later} ms later");
+    }
+    assert!(in_flight > SEEDS / 10, "probes must be caught in flight: {in_flight}");
+}
+
 #[test]
 fn the_phases_of_any_run_sum_exactly_to_its_recovery_time() {
     let mut split = 0;

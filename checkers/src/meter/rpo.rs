@@ -49,6 +49,12 @@ pub(crate) fn measure(run: &Run, headline: &Headline) -> Rpo {
     rpo
 }
 
+/// The lost writes; `None` if some final state is not known.
+pub(crate) fn lost_writes<'a>(run: &Run<'a>) -> Option<Vec<&'a Operation>> {
+    let known = (0..run.shards).all(|shard| run.finals.known(run.records, shard));
+    known.then(|| tally(run, &mut Rpo::default()).into_iter().map(|lost| lost.operation).collect())
+}
+
 /// Goes through all writes, retries of one append together: counts the unknown and the phantom ones, returns the lost.
 fn tally<'a>(run: &Run<'a>, rpo: &mut Rpo) -> Vec<Lost<'a>> {
     let mut lost = Vec::new();
