@@ -125,6 +125,8 @@ fn settings() -> Settings {
         links: Vec::new(),
         loopback: Latency::constant(Duration::from_micros(20)),
         sync: Latency::constant(Duration::from_millis(2)),
+        syn_linear_timeouts: 0,
+        timer_lateness: None,
         record_messages: false,
         notes: true,
     }

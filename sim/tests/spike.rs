@@ -53,6 +53,8 @@ fn kernel<S: System>(processes: Vec<Process<S>>) -> Kernel<S> {
         links: Vec::new(),
         loopback: Latency::constant(Duration::from_micros(20)),
         sync: Latency::constant(Duration::from_millis(1)),
+        syn_linear_timeouts: 0,
+        timer_lateness: None,
         record_messages: false,
         notes: false,
     };

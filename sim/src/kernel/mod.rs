@@ -6,6 +6,7 @@
 
 mod clock;
 mod disk;
+mod lateness;
 pub(crate) mod network;
 pub(crate) mod process;
 mod queue;
@@ -13,6 +14,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+pub use lateness::Lateness;
 pub use network::Latency;
 
 use crate::trace::{StableHasher, TraceHash, Tracer};
@@ -24,6 +26,7 @@ use firedrill_protocols::contract::{
     Closed, Cx, DiskError, Duration, Effect, Exhibit, Inspection, Node, Op, Opened, Orchestration, RequestId,
     SessionId, Signal, SocketAddrV4, System, Token,
 };
+use lateness::LateTimers;
 use network::Network;
 use process::Process;
 use queue::Queue;
@@ -42,6 +45,10 @@ pub struct Settings {
     pub loopback: Latency,
     /// Time a sync takes on a healthy disk.
     pub sync: Latency,
+    /// Repetitions of a dial after which the interval begins to double, as Linux counts them (`tcp_syn_linear_timeouts`).
+    pub syn_linear_timeouts: u8,
+    /// How late timers of processes come; on time if not given.
+    pub timer_lateness: Option<Lateness>,
     /// Record every message with its text (slow; for stories).
     pub record_messages: bool,
     /// Make the text of notes (for stories).
@@ -137,6 +144,8 @@ pub struct Kernel<S: System> {
     tracer: Tracer,
     messages: u64,
     record_messages: bool,
+    syn_linear_timeouts: u8,
+    late_timers: Option<LateTimers>,
     seed: u64,
 }
 
@@ -179,6 +188,9 @@ impl<S: System> Kernel<S> {
             processes.push(Process::new(process, ip, settings.seed, at as u32, settings.notes));
         }
         let hosts = layout.hosts.into_iter().map(Host::new).collect();
+        let count = processes.len() as u32;
+        let lateness =
+            settings.timer_lateness.map(|lateness| LateTimers::new(lateness, settings.seed, count));
         Kernel {
             now: 0,
             queue,
@@ -196,6 +208,8 @@ impl<S: System> Kernel<S> {
             tracer: Tracer::new(),
             messages: 0,
             record_messages: settings.record_messages,
+            syn_linear_timeouts: settings.syn_linear_timeouts,
+            late_timers: lateness,
             seed: settings.seed,
         }
     }
@@ -388,10 +402,13 @@ impl<S: System> Kernel<S> {
                     delay += span.as_micros() as u64;
                     let process = &mut self.processes[usize::from(node)];
                     process.busy_until = self.now + delay;
-                    self.queue.push(self.now + delay, Event::Free { node, incarnation });
                 }
                 effect => self.execute(node, effect, delay),
             }
+        }
+        if delay > 0 {
+            // Behind the effects that waited: what came in meanwhile is handled after them.
+            self.queue.push(self.now + delay, Event::Free { node, incarnation });
         }
     }
 
@@ -485,6 +502,7 @@ impl<S: System> Kernel<S> {
         let id = process.timers.set(timer, due);
         if let Some(at) = clock.when(due, self.now) {
             let incarnation = process.incarnation;
+            let at = at + self.late_timers.as_mut().map_or(0, |late| late.draw(node, at));
             self.queue.push(at, Event::Input { node, incarnation, input: Input::Timer(timer, id) });
         }
     }

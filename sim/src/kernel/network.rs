@@ -54,7 +54,7 @@ impl Latency {
 }
 
 /// Inverse of the standard normal distribution function (Acklam's rational approximation, relative error 1.2e-9).
-fn inverse_normal(p: f64) -> f64 {
+pub(super) fn inverse_normal(p: f64) -> f64 {
     const A: [f64; 6] = [
         -3.969_683_028_665_376e1,
         2.209_460_984_245_205e2,

@@ -1,7 +1,8 @@
 //! Sessions over the network: dialling, ordered streams, and what faults make of them.
 //!
 //! A stream never loses or reorders: behind a cut its pieces wait, and travel when the sender tries again after the
-//! heal, at the doubling intervals of TCP (from 200 ms). A dial is repeated after 1, 2, 4, ... seconds. A dead process
+//! heal, at the doubling intervals of TCP (from 200 ms). A dial is repeated after 1, 2, 4, ... seconds, and where the
+//! settings say so some times after 1 s first, as Linux does since 6.5. A dead process
 //! refuses; a dead host is silent until it is up again, and then knows none of the old streams.
 
 use super::network::RETRANSMIT_MICROS;
@@ -165,7 +166,12 @@ impl<S: System> Kernel<S> {
         {
             self.queue.push(self.now + span, Event::Dial { conn: id, attempt, step: DialStep::Reaches });
         }
-        self.queue.push(self.now + (1_000_000 << attempt), again);
+        self.queue.push(self.now + self.dial_interval(attempt), again);
+    }
+
+    /// Time from this attempt of a dial (the first is 0) to the next, in microseconds.
+    fn dial_interval(&self, attempt: u8) -> u64 {
+        1_000_000 << attempt.saturating_sub(self.syn_linear_timeouts)
     }
 
     /// One-way time over a link now; `None` if it is cut. Counts the effect of faults.
@@ -192,7 +198,7 @@ impl<S: System> Kernel<S> {
             return;
         }
         match step {
-            DialStep::Again if attempt >= DIAL_ATTEMPTS_MAX => {
+            DialStep::Again if attempt >= DIAL_ATTEMPTS_MAX + self.syn_linear_timeouts => {
                 self.tell_closed(id, Side::Dialler, Closed::Timeout);
             }
             DialStep::Again => self.attempt_dial(id, attempt),

@@ -122,6 +122,8 @@ impl Stage {
             links: Vec::new(),
             loopback: Latency::constant(Duration::from_micros(20)),
             sync: Latency::constant(Duration::from_millis(2)),
+            syn_linear_timeouts: 0,
+            timer_lateness: None,
             record_messages: false,
             notes: false,
         };
@@ -207,6 +209,40 @@ fn a_dead_process_refuses_and_a_dead_host_is_silent() {
     assert_eq!(stage.heard(A).len(), 2, "start and timer only: {:?}", stage.heard(A));
     stage.until(200 * S);
     assert_eq!(stage.when(A, "close 0 Timeout"), 10 * MS + 127 * S);
+}
+
+#[test]
+fn a_dial_is_repeated_each_second_first_where_the_settings_say_so() {
+    let dial = |cue: &str, cx: &mut Cx<'_, Toy>| {
+        if cue.starts_with("start") {
+            cx.open(address_of_b(), 0);
+        }
+    };
+    // With four linear timeouts: after 1, 2, 3, 4, 5, 7, 11, 19 s; without: after 1, 3, 7, 15 s.
+    for (linear, lost_until, opened) in [(4, 8 * S, 11 * S), (4, 4_500 * MS, 5 * S), (0, 8 * S, 15 * S)] {
+        let mut stage = Stage::new(dial, silent);
+        stage.kernel.syn_linear_timeouts = linear;
+        stage.act(0, Action::Block(vec![(HostIndex(0), HostIndex(1))]));
+        stage.until(lost_until);
+        stage.kernel.undo(FaultId(0));
+        stage.until(30 * S);
+        assert_eq!(stage.when(A, "open 0 dialled"), opened + 2 * MS);
+    }
+}
+
+#[test]
+fn timers_of_a_busy_machine_come_late_and_never_early() {
+    let clock = |cue: &str, cx: &mut Cx<'_, Toy>| {
+        if cue.starts_with("start") || cue == "timer 1" {
+            cx.set_timer(1, Duration::from_millis(10));
+        }
+    };
+    let mut stage = Stage::new(clock, silent);
+    let late = Duration::from_micros(250);
+    stage.kernel.late_timers = Some(LateTimers::new(Lateness::new(late, late, late), 1, 2));
+    stage.until(S);
+    let times: Vec<u64> = stage.logs[0].borrow().iter().map(|(at, _)| *at).collect();
+    assert!(times.len() > 90 && times.windows(2).all(|two| two[1] - two[0] == 10 * MS + 250));
 }
 
 #[test]
@@ -418,6 +454,29 @@ fn a_busy_process_answers_when_it_is_done() {
     assert_eq!(stage.when(A, "message 0 before"), 2 * MS);
     assert_eq!(stage.when(A, "message 0 after"), 502 * MS);
     assert!(stage.logs[1].borrow().iter().all(|(at, cue)| !cue.contains("word") || *at >= 501 * MS));
+}
+
+#[test]
+fn what_comes_in_while_a_process_is_busy_is_answered_after_what_it_was_busy_with() {
+    let asker = |cue: &str, cx: &mut Cx<'_, Toy>| {
+        if cue.starts_with("start") {
+            cx.open(address_of_b(), 0);
+        } else if cue.starts_with("open") {
+            cx.send(SessionId(0), "slow?");
+            cx.send(SessionId(0), "quick?");
+        }
+    };
+    let worker = |cue: &str, cx: &mut Cx<'_, Toy>| match cue {
+        "message 0 slow?" => {
+            cx.busy(Duration::from_millis(5));
+            cx.send(SessionId(0), "slow");
+        }
+        "message 0 quick?" => cx.send(SessionId(0), "quick"),
+        _ => {}
+    };
+    let mut stage = Stage::new(asker, worker);
+    stage.until(S);
+    assert_eq!(stage.heard(A)[2..], ["message 0 slow", "message 0 quick"]);
 }
 
 #[test]

@@ -105,6 +105,10 @@ pub(crate) fn kernel_settings<S: System>(
         links,
         loopback: latency(&scenario.network.loopback),
         sync: latency(&scenario.disk.sync),
+        syn_linear_timeouts: scenario.network.syn_linear_timeouts,
+        timer_lateness: scenario
+            .timer_lateness
+            .map(|late| kernel::Lateness::new(late.p50.0, late.p99.0, late.p99_p95.0)),
         record_messages: detail.messages,
         notes: detail.notes,
     }

@@ -49,6 +49,9 @@ pub struct Scenario {
     /// The disks of its machines.
     #[serde(default)]
     pub disk: Disks,
+    /// How late the timers of processes come, as on a machine with other work; on time if not given. Kernel only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timer_lateness: Option<Lateness>,
     /// The load.
     pub workload: Workload,
     /// The open-loop probes that the meter reads.
@@ -103,6 +106,15 @@ pub struct Network {
     /// Zones or regions whose links differ.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
+    /// `tcp_syn_linear_timeouts` of Linux: so many repetitions of a dial, and one more, follow each other after a second
+    /// before the interval doubles. 0 as before Linux 6.5; 4 is the default since.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub syn_linear_timeouts: u8,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u8) -> bool {
+    *number == 0
 }
 
 impl Default for Network {
@@ -114,8 +126,21 @@ impl Default for Network {
                 p99: Span(std::time::Duration::from_micros(90)),
             },
             links: Vec::new(),
+            syn_linear_timeouts: 0,
         }
     }
+}
+
+/// The overshoot of timers: log-normal in each second, as measured per second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lateness {
+    /// Median.
+    pub p50: Span,
+    /// Median over the seconds of the 99th percentile in a second.
+    pub p99: Span,
+    /// 95th percentile over the seconds of the same.
+    pub p99_p95: Span,
 }
 
 /// A latency distribution: log-normal, by its median and 99th percentile.

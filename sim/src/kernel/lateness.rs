@@ -1,0 +1,113 @@
+//! How late the timers of processes come on a machine with other work.
+//!
+//! Such a machine is not equally busy all the time: the measure of it is taken per second. In each second of the run the
+//! overshoot of a timer is log-normal; its median is always the same, its 99th percentile is drawn for the second, log-normal
+//! too. All processes share the seconds, as processes of one machine do.
+
+use super::network::inverse_normal;
+use firedrill_protocols::contract::stream;
+use rand_chacha::ChaCha8Rng;
+use rand_core::Rng;
+use std::time::Duration;
+
+/// Of the numbers that no protocol has: the streams of the seconds, and those of the processes.
+const PURPOSE_SECOND: u16 = 33;
+const PURPOSE_TIMER: u16 = 34;
+const SECOND_MICROS: u64 = 1_000_000;
+/// Quantiles of the standard normal distribution.
+const Z95: f64 = 1.644_853_626_951_472_7;
+const Z99: f64 = 2.326_347_874_040_841;
+/// Draws are quantiles from a table of so many.
+const QUANTILES: u32 = 4_096;
+
+/// The distribution, in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Lateness {
+    median: f64,
+    /// Median over the seconds of the 99th percentile of a second.
+    p99: f64,
+    /// Spread of its logarithm.
+    spread: f64,
+}
+
+impl Lateness {
+    /// From the median of all overshoots, and the median and 95th percentile of what 99 % of a second's stay below.
+    pub fn new(p50: Duration, p99: Duration, p99_p95: Duration) -> Self {
+        let micros = |span: Duration| span.as_micros().max(1) as f64;
+        let spread = libm::log(micros(p99_p95) / micros(p99)).max(0.0) / Z95;
+        Lateness { median: micros(p50), p99: micros(p99), spread }
+    }
+}
+
+/// Draws of a run.
+pub(super) struct LateTimers {
+    lateness: Lateness,
+    seed: u64,
+    /// The second drawn last, and its spread.
+    second: Option<(u64, f64)>,
+    streams: Vec<ChaCha8Rng>,
+}
+
+impl LateTimers {
+    pub(super) fn new(lateness: Lateness, seed: u64, processes: u32) -> Self {
+        let streams = (0..processes).map(|node| stream(seed, PURPOSE_TIMER, node, 0)).collect();
+        LateTimers { lateness, seed, second: None, streams }
+    }
+
+    /// How late a timer of this process comes that is due at `at`.
+    pub(super) fn draw(&mut self, node: u16, at: u64) -> u64 {
+        let spread = self.spread_at(at / SECOND_MICROS);
+        let z = normal(&mut self.streams[usize::from(node)]);
+        (self.lateness.median * libm::exp(spread * z)) as u64
+    }
+
+    fn spread_at(&mut self, second: u64) -> f64 {
+        if let Some((drawn, spread)) = self.second
+            && drawn == second
+        {
+            return spread;
+        }
+        let z = normal(&mut stream(self.seed, PURPOSE_SECOND, second as u32, 0));
+        let p99 = self.lateness.p99 * libm::exp(self.lateness.spread * z);
+        let spread = libm::log(p99 / self.lateness.median).max(0.0) / Z99;
+        self.second = Some((second, spread));
+        spread
+    }
+}
+
+fn normal(random: &mut ChaCha8Rng) -> f64 {
+    inverse_normal((f64::from(random.next_u32() % QUANTILES) + 0.5) / f64::from(QUANTILES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sorted(mut values: Vec<u64>) -> Vec<u64> {
+        values.sort_unstable();
+        values
+    }
+
+    #[test]
+    fn seconds_have_the_percentiles_that_were_asked_for() {
+        let span = Duration::from_micros;
+        let mut timers = LateTimers::new(Lateness::new(span(80), span(1_810), span(29_000)), 7, 1);
+        let (mut medians, mut tails) = (Vec::new(), Vec::new());
+        for second in 0..400 {
+            let draws = sorted((0..400).map(|_| timers.draw(0, second * SECOND_MICROS)).collect());
+            medians.push(draws[200]);
+            tails.push(draws[396]);
+        }
+        let (medians, tails) = (sorted(medians), sorted(tails));
+        assert!((70..90).contains(&medians[200]), "median {}", medians[200]);
+        assert!((1_200..2_600).contains(&tails[200]), "median of the 99th percentiles {}", tails[200]);
+        assert!((15_000..60_000).contains(&tails[380]), "their 95th percentile {}", tails[380]);
+    }
+
+    #[test]
+    fn without_a_spread_every_timer_is_late_by_the_median() {
+        let span = Duration::from_micros(50);
+        let mut timers = LateTimers::new(Lateness::new(span, span, span), 1, 2);
+        assert!((0..100).all(|at| timers.draw(1, at * 1_000_000) == 50));
+    }
+}
