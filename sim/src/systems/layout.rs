@@ -1,5 +1,6 @@
 //! Builds the machines and processes of a system.
 
+use crate::scenario::Span;
 use crate::world::{Host, HostIndex, Layout, Names, Process};
 use firedrill_checkers::record::{NodeClass, SimTime};
 use firedrill_protocols::contract::{Ipv4Addr, Node, Shard, SocketAddrV4, System};
@@ -95,6 +96,13 @@ impl<S: System> Builder<S> {
             starts_at: SimTime(0),
             make: Box::new(make),
         });
+    }
+
+    /// The process added last is started at this time and not with the others.
+    pub fn starts_at(&mut self, at: Span) {
+        if let Some(process) = self.layout.processes.last_mut() {
+            process.starts_at = SimTime(at.micros());
+        }
     }
 
     /// A client on a machine of its own, in zone `zone` of region `region`.

@@ -46,6 +46,8 @@ pub struct Config {
     pub reboot_down_after: Span,
     /// Sentinels run on machines of their own, or with the data nodes.
     pub placement: Placement,
+    /// When the sentinels are started; the data nodes are at zero.
+    pub sentinels_start: Span,
     /// The data nodes.
     pub data: DataNodes,
     /// The clients.
@@ -91,6 +93,10 @@ pub struct DataNodes {
     pub sync_delay: Span,
     /// `repl-backlog-size`.
     pub backlog: Bytes,
+    /// An alarm when a replica lacks more than so much, looked at each second; 0: nobody looks.
+    pub lag_alert: Bytes,
+    /// Pika: time between a write to the store and its record in the log.
+    pub log_gap: Span,
     /// Historical faults that the data nodes have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub quirks: Vec<DataQuirk>,
@@ -161,6 +167,8 @@ pub enum FindsBy {
     AddressAndRole,
     /// Nothing: the first data node for ever.
     Nothing,
+    /// No sentinel: ROLE of each data node in turn, as proxies that check it.
+    AnyNode,
 }
 
 /// Historical faults of sentinels, and the canary.
@@ -202,6 +210,7 @@ impl Default for Config {
             parallel_syncs: 1,
             reboot_down_after: Span::default(),
             placement: Placement::default(),
+            sentinels_start: Span::default(),
             data: DataNodes::default(),
             client: Clients::default(),
             quirks: Vec::new(),
@@ -223,6 +232,8 @@ impl Default for DataNodes {
             repl_timeout: Span(redis.repl_timeout),
             sync_delay: Span(redis.sync_delay),
             backlog: Bytes(redis.backlog_bytes),
+            lag_alert: Bytes(redis.lag_alert_bytes),
+            log_gap: Span(redis.log_gap),
             quirks: Vec::new(),
         }
     }
@@ -277,8 +288,10 @@ impl SystemUnderTest for Config {
             build.process(&name, NodeClass::Arbiter, *host, &ports, None, move || {
                 Box::new(Sentinel::new(settings.clone(), me))
             });
+            build.starts_at(self.sentinels_start);
         }
-        let policy = self.policy(primary);
+        let nodes = data_hosts.iter().map(|host| build.address(*host, PORT_DATA)).collect();
+        let policy = self.policy(primary, nodes);
         for (at, client) in clients.iter().enumerate() {
             // Each client's list begins with another sentinel, as a careful operator would configure it.
             let mut order = sentinels.clone();
@@ -297,7 +310,11 @@ impl SystemUnderTest for Config {
 
     fn warmup(&self) -> Span {
         // Replicas attach after the delay of the first snapshot; sentinels find each other within two hellos.
-        Span(self.data.sync_delay.0.max(Duration::from_secs(4)) + Duration::from_secs(2))
+        Span(
+            self.sentinels_start.0
+                + self.data.sync_delay.0.max(Duration::from_secs(4))
+                + Duration::from_secs(2),
+        )
     }
 }
 
@@ -327,6 +344,8 @@ impl Config {
             },
             hand_over_on_term: nodes.hand_over_on_term.0,
             load_time: nodes.load_time.0,
+            lag_alert_bytes: nodes.lag_alert.0,
+            log_gap: nodes.log_gap.0,
             quirks: data::Quirks {
                 offset_excludes_pings: nodes.quirks.contains(&DataQuirk::OffsetExcludesPings),
             },
@@ -356,7 +375,7 @@ impl Config {
         Settings { groups: vec![group], quirks }
     }
 
-    fn policy(&self, primary: SocketAddrV4) -> Policy {
+    fn policy(&self, primary: SocketAddrV4, nodes: Vec<SocketAddrV4>) -> Policy {
         let client = &self.client;
         Policy {
             discovery: match client.finds_primary_by {
@@ -364,7 +383,9 @@ impl Config {
                 FindsBy::EntriesAndRole => Discovery::EntriesAndRole,
                 FindsBy::AddressAndRole => Discovery::AddressAndRole,
                 FindsBy::Nothing => Discovery::Fixed(primary),
+                FindsBy::AnyNode => Discovery::AnyNode,
             },
+            nodes,
             resolves_on_error: client.resolves_on_error,
             resolves_on_read_only: client.resolves_on_read_only,
             follows_redirects: client.follows_redirects,

@@ -13,6 +13,9 @@ pub const SNAPSHOT: &str = "dump.rdb";
 /// Writes since the start of the log.
 pub const LOG: &str = "appendonly.aof";
 
+/// The last write to the store of a Pika, which is made before its record in the log.
+pub const APPLIED: &str = "db";
+
 /// A record of one of these files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Record {
@@ -32,4 +35,11 @@ pub enum Record {
     },
     /// One write.
     Write(Data),
+    /// A write to the store, and the position of the log before it.
+    Applied {
+        /// The position.
+        offset: Offset,
+        /// The write.
+        data: Data,
+    },
 }

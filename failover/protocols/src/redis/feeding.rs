@@ -6,7 +6,7 @@ use super::info::LinkState;
 use super::message::{Command, Error, Message, Reply, Snapshot, Stored};
 use super::server::{CRON, Gate, RedisSystem, Server, Timer};
 use super::values::{Addr, Hex, Key, Offset, ReplId};
-use crate::contract::{Cx, Duration, SessionId};
+use crate::contract::{Cx, Duration, Observation, SessionId};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -144,7 +144,10 @@ impl Server {
                 cx.send(*session, Message::Snapshot(Snapshot::Keys(piece.clone())).into());
             }
             cx.send(*session, Message::Snapshot(Snapshot::End { mark }).into());
+            self.full_copies += 1;
         }
+        let copies = Observation::Gauge { name: "full_copies", value: self.full_copies };
+        cx.observe_shard(self.shard, copies);
     }
 
     fn snapshot(&self) -> Vec<Arc<[(Key, Stored)]>> {
@@ -187,7 +190,26 @@ impl Server {
         self.drop_silent_replicas(cx);
         self.begin_due_snapshots(cx);
         self.count_good_replicas(cx);
+        self.watch_lag(cx);
         self.persist(cx);
+    }
+
+    /// How far the last of the attached replicas is behind, by what it acknowledged, and the alarm on it.
+    pub(super) fn watch_lag<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>) {
+        let limit = self.settings.lag_alert_bytes;
+        if limit == 0 || !self.is_primary() {
+            return;
+        }
+        let behind = |attached: &Attached| self.history.offset.0.saturating_sub(attached.acked.0);
+        let lag = self.attached().map(|(_, _, attached)| behind(attached)).max().unwrap_or(0);
+        cx.observe_shard(self.shard, Observation::Gauge { name: "replication_lag_bytes", value: lag });
+        let (was_on, count) = self.lag_alarm;
+        self.lag_alarm = (lag > limit, count + u64::from(lag > limit && !was_on));
+        if self.lag_alarm.1 > count {
+            let value = self.lag_alarm.1;
+            cx.observe_shard(self.shard, Observation::Gauge { name: "replication_lag_alerts", value });
+            cx.note(|| alloc::format!("alarm: a replica lacks {lag} bytes"));
+        }
     }
 
     /// A primary says PING in the stream, unless it is paused for a hand-over whose end is an equality of offsets.

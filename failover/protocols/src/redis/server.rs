@@ -7,7 +7,7 @@
 
 use super::connection::{Attached, Blocked, Connection, Stage};
 use super::data::Data;
-use super::disk::{CONFIG, LOG, Record, SNAPSHOT};
+use super::disk::{APPLIED, CONFIG, LOG, Record, SNAPSHOT};
 use super::info::{AttachedReplica, Flavour, Follows, Info, Link, LinkState, RoleReport};
 use super::message::{
     Channel, ClientType, Command, Error, Message, Mode, Payload, Push, Reply, Server as Greeted,
@@ -113,6 +113,10 @@ pub struct Server {
     pub(super) last_ping_at: LocalTime,
     pub(super) dirty: bool,
     pub(super) saved_at: LocalTime,
+    /// Full copies sent so far by this process.
+    pub(super) full_copies: u64,
+    /// The lag alarm is on, and how often it went on.
+    pub(super) lag_alarm: (bool, u64),
     announced: Option<(Role, bool)>,
 }
 
@@ -142,6 +146,8 @@ impl Server {
             last_ping_at: LocalTime::default(),
             dirty: false,
             saved_at: LocalTime::default(),
+            full_copies: 0,
+            lag_alarm: (false, 0),
             announced: None,
         }
     }
@@ -205,8 +211,14 @@ impl Server {
                                 self.history.adopt(*id, *offset);
                             }
                         }
-                        Some(Record::Config { .. }) | None => {}
+                        Some(Record::Config { .. } | Record::Applied { .. }) | None => {}
                     }
+                }
+                // What the store was given and the log was not: it is there, and no position tells of it.
+                if let Some(Record::Applied { offset, data }) = disk.last(APPLIED).and_then(S::record)
+                    && *offset == self.history.offset
+                {
+                    drop(self.store.execute(data));
                 }
                 self.is_pika() && self.history.offset > Offset(0)
             }
@@ -540,6 +552,11 @@ impl Server {
     }
 
     fn propagate<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>, data: Data) {
+        if self.is_pika() && !self.settings.log_gap.is_zero() {
+            let applied = Record::Applied { offset: self.history.offset, data: data.clone() };
+            cx.replace(APPLIED, applied.into());
+            cx.busy(self.settings.log_gap);
+        }
         self.log_write(cx, &data);
         if core::mem::take(&mut self.select_due) {
             self.feed(cx, Command::Select(0));

@@ -35,6 +35,12 @@ pub struct Settings {
     pub load_time: Duration,
     /// Rate at which a snapshot is loaded, in bytes per second; 0 for at once.
     pub load_rate: u64,
+    /// A primary raises an alarm when the replica that is furthest behind lacks more than so many bytes, looked at once a
+    /// second; 0: the lag is neither told nor watched.
+    pub lag_alert_bytes: u64,
+    /// Pika only: time between a write to the store and its record in the log. A process that is killed in between keeps a
+    /// write that no replica ever hears of. Zero: both are one step.
+    pub log_gap: Duration,
     /// Which historical faults it has.
     pub quirks: Quirks,
 }
@@ -81,6 +87,8 @@ impl Default for Settings {
             hand_over_on_term: Duration::ZERO,
             load_time: Duration::ZERO,
             load_rate: 0,
+            lag_alert_bytes: 0,
+            log_gap: Duration::ZERO,
             quirks: Quirks::default(),
         }
     }

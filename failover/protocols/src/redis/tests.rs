@@ -1,7 +1,8 @@
 //! Data nodes talk to each other without a network between: what is sent arrives at once, in order.
 
 use super::data::Data;
-use super::disk::{CONFIG, Record};
+use super::disk::{CONFIG, LOG, Record};
+use super::info::Flavour;
 use super::message::{Channel, ClientType, Command, Error, Message, Mode, Payload, Push, Reply};
 use super::server::{Open, RedisSystem, Server, Timer};
 use super::settings::{Persistence, Settings};
@@ -473,4 +474,50 @@ fn a_hand_over_to_a_silent_replica_is_given_up() {
     net.run(2);
     assert!(net.nodes[0].is_primary() && !net.nodes[0].is_paused());
     assert_eq!(net.heard, [Message::Reply(Reply::Ok)], "the paused write goes on");
+}
+
+#[test]
+fn a_pika_killed_between_store_and_log_keeps_a_write_that_no_replica_hears_of() {
+    let pika = |settings: &mut Settings| {
+        settings.flavour = Flavour::Pika;
+        settings.persistence = Persistence::LogEverySecond;
+        settings.log_gap = Duration::from_millis(2);
+    };
+    let mut net = Net::new(2, pika);
+    assert_eq!(net.ask(0, set(1, 10)), Reply::Ok);
+    assert_eq!(net.ask(0, set(2, 20)), Reply::Ok);
+    net.restart(0);
+    net.run(3);
+    assert_eq!((net.ask(0, get(2)), net.ask(1, get(2))), (value(20), value(20)), "both steps were made");
+    // The next write is made to the store, and the process dies before the log has it.
+    let position = net.nodes[0].history.offset;
+    assert_eq!(net.ask(0, set(2, 21)), Reply::Ok);
+    drop(net.disks[0].get_mut(LOG).expect("a log").pop());
+    net.nodes[1].store.execute(&Data::Set {
+        key: Key::Numbered(2),
+        value: Datum::number(20),
+        condition: None,
+    });
+    net.restart(0);
+    assert_eq!(net.nodes[0].history.offset, position, "its position does not tell of it");
+    assert_eq!((net.ask(0, get(2)), net.ask(1, get(2))), (value(21), value(20)));
+}
+
+#[test]
+fn the_alarm_of_a_lagging_replica_goes_on_once_each_time_the_limit_is_passed() {
+    let mut net = Net::new(2, |settings| settings.lag_alert_bytes = 500);
+    let offset = net.nodes[0].history.offset;
+    let mut lag_is = |bytes: u64| {
+        net.step(0, |server, cx| {
+            server.history.offset = offset.plus(bytes);
+            server.watch_lag(cx);
+        });
+        net.nodes[0].lag_alarm
+    };
+    let acked = 200;
+    assert_eq!(lag_is(acked), (false, 0));
+    assert_eq!(lag_is(2_000), (true, 1));
+    assert_eq!(lag_is(3_000), (true, 1));
+    assert_eq!(lag_is(0), (false, 1));
+    assert_eq!(lag_is(2_000), (true, 2));
 }

@@ -24,6 +24,8 @@ use alloc::vec::Vec;
 pub struct Policy {
     /// What it asks the sentinels.
     pub discovery: Discovery,
+    /// The data nodes it has in its own configuration, for [`Discovery::AnyNode`].
+    pub nodes: Vec<Addr>,
     /// It asks the sentinels again after any error of the connection; else it dials the old address again
     /// (redis-py #3560: a retry loop stuck on the old primary).
     pub resolves_on_error: bool,
@@ -52,12 +54,16 @@ pub enum Discovery {
     AddressAndRole,
     /// None: the address in the configuration, for ever. A client without Sentinel.
     Fixed(Addr),
+    /// No sentinel either: of the nodes in the configuration, in their order, the first whose ROLE says primary. Proxies
+    /// that check the role do so.
+    AnyNode,
 }
 
 impl Default for Policy {
     fn default() -> Policy {
         Policy {
             discovery: Discovery::Entries,
+            nodes: Vec::new(),
             resolves_on_error: true,
             resolves_on_read_only: true,
             follows_redirects: false,
@@ -174,6 +180,10 @@ impl Client {
         let stuck = !self.policy.resolves_on_error;
         match (self.policy.discovery, self.known) {
             (Discovery::Fixed(addr), _) => self.dial(cx, addr),
+            (Discovery::AnyNode, _) => {
+                self.asked = 0;
+                self.dial_candidate(cx);
+            }
             (_, Some(addr)) if stuck => self.dial(cx, addr),
             _ => {
                 self.asked = 0;
@@ -192,7 +202,7 @@ impl Client {
         let session = self.sentinel_session(cx, addr);
         let question = match self.policy.discovery {
             Discovery::AddressAndRole => SentinelCommand::PrimaryAddr(self.group.clone()),
-            Discovery::Entries | Discovery::EntriesAndRole | Discovery::Fixed(_) => {
+            Discovery::Entries | Discovery::EntriesAndRole | Discovery::Fixed(_) | Discovery::AnyNode => {
                 SentinelCommand::Primaries
             }
         };
@@ -244,11 +254,29 @@ impl Client {
         }
     }
 
+    /// Dials the configured node whose turn it is.
+    fn dial_candidate(&mut self, cx: &mut Cx<'_, SentinelSystem>) {
+        match self.policy.nodes.get(self.asked).copied() {
+            Some(addr) => self.dial(cx, addr),
+            None => self.rest(cx),
+        }
+    }
+
+    /// The node that was dialled is of no use: the next one is tried, or the sentinels are asked again later.
+    fn give_up_dial(&mut self, cx: &mut Cx<'_, SentinelSystem>) {
+        if self.policy.discovery == Discovery::AnyNode {
+            self.asked += 1;
+            self.dial_candidate(cx);
+        } else {
+            self.rest(cx);
+        }
+    }
+
     fn dial(&mut self, cx: &mut Cx<'_, SentinelSystem>, addr: Addr) {
         let session = cx.open(addr, Kind::Data);
         let question = match self.policy.discovery {
             Discovery::Entries | Discovery::Fixed(_) => Command::Hello(Some(3)),
-            Discovery::EntriesAndRole | Discovery::AddressAndRole => Command::Role,
+            Discovery::EntriesAndRole | Discovery::AddressAndRole | Discovery::AnyNode => Command::Role,
         };
         cx.send(session, Message::Command(question));
         if self.policy.follows_redirects {
@@ -266,7 +294,7 @@ impl Client {
         let wrong_role = matches!(&reply, Reply::Role(role) if !matches!(**role, RoleReport::Primary { .. }));
         if wrong_role || matches!(reply, Reply::Error(Error::Loading)) {
             self.lose_route(cx);
-            self.rest(cx);
+            self.give_up_dial(cx);
             return;
         }
         cx.cancel_timer(super::Timer::Client(Timer::Patience));
@@ -303,7 +331,7 @@ impl Client {
             }
             Route::Connecting { .. } => {
                 self.lose_route(cx);
-                self.rest(cx);
+                self.give_up_dial(cx);
             }
             Route::None | Route::Open { .. } => {}
         }
@@ -589,7 +617,7 @@ impl Node<SentinelSystem> for Client {
                 self.give_up_sent(cx, sent, addr);
             }
             match dialling {
-                true => self.rest(cx),
+                true => self.give_up_dial(cx),
                 false => self.resolve_if_wanted(cx),
             }
         } else if let Some(addr) = self.sentinel_with(session) {

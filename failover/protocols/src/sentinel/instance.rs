@@ -1,6 +1,7 @@
 //! What a sentinel knows of one node it watches.
 
 use super::link::{Link, older};
+use super::settings::{Group as Settings, SavedOptions};
 use super::{Kind, SentinelSystem};
 use crate::contract::{Cx, Duration, SessionId, WallTime};
 use crate::redis::info::{Follows, Info, Link as ReplicaLink};
@@ -184,6 +185,39 @@ pub(super) struct Limits {
     pub failover_timeout: Duration,
     pub parallel_syncs: u32,
     pub reboot_down_after: Duration,
+}
+
+impl Limits {
+    pub fn new(settings: &Settings) -> Limits {
+        Limits {
+            quorum: settings.quorum,
+            down_after: settings.down_after,
+            failover_timeout: settings.failover_timeout,
+            parallel_syncs: settings.parallel_syncs,
+            reboot_down_after: settings.reboot_down_after,
+        }
+    }
+
+    pub fn saved(&self) -> SavedOptions {
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        SavedOptions {
+            quorum: self.quorum,
+            down_after: millis(self.down_after),
+            failover_timeout: millis(self.failover_timeout),
+            parallel_syncs: self.parallel_syncs,
+            reboot_down_after: millis(self.reboot_down_after),
+        }
+    }
+
+    pub fn restored(saved: &SavedOptions) -> Limits {
+        Limits {
+            quorum: saved.quorum,
+            down_after: Duration::from_millis(saved.down_after),
+            failover_timeout: Duration::from_millis(saved.failover_timeout),
+            parallel_syncs: saved.parallel_syncs,
+            reboot_down_after: Duration::from_millis(saved.reboot_down_after),
+        }
+    }
 }
 
 /// The name of a group, cheap to hand around.

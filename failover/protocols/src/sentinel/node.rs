@@ -487,6 +487,7 @@ impl Sentinel {
     fn saved(&self) -> Saved {
         let group = |group: &Group| SavedGroup {
             name: String::from(&*group.name),
+            options: group.limits.saved(),
             primary: group.primary.addr,
             config_epoch: group.config_epoch,
             leader_epoch: group.leader_epoch,
@@ -496,38 +497,37 @@ impl Sentinel {
         Saved { run_id: self.run_id, epoch: self.epoch, groups: self.groups.iter().map(group).collect() }
     }
 
+    /// The file is the whole configuration: a group that was removed at run time stays away, an added one is back.
     fn restore(&mut self, now: WallTime, saved: &Saved) {
         self.run_id = saved.run_id;
         self.epoch = saved.epoch;
-        for saved in &saved.groups {
-            let Some(group) = self.groups.iter_mut().find(|group| *group.name == *saved.name) else {
-                continue;
-            };
-            group.primary = Instance::new(saved.primary, now, true);
-            group.config_epoch = saved.config_epoch;
-            group.leader_epoch = saved.leader_epoch;
-            for addr in &saved.replicas {
-                group.replicas.insert(*addr, Instance::new(*addr, now, false));
-            }
-            for (id, addr) in &saved.peers {
-                group.peers.insert(*id, Group::peer(*id, *addr, now));
-            }
-        }
+        self.groups = saved.groups.iter().map(|group| Group::restored(group, now)).collect();
     }
 }
 
 impl Group {
     pub fn new(settings: &settings::Group, now: WallTime) -> Group {
+        Group::watching(settings.name.clone(), Limits::new(settings), settings.primary, now)
+    }
+
+    /// A group as the configuration file has it.
+    fn restored(saved: &SavedGroup, now: WallTime) -> Group {
+        let limits = Limits::restored(&saved.options);
+        let mut group = Group::watching(saved.name.as_str().into(), limits, saved.primary, now);
+        group.config_epoch = saved.config_epoch;
+        group.leader_epoch = saved.leader_epoch;
+        let replica = |addr: &Addr| (*addr, Instance::new(*addr, now, false));
+        group.replicas = saved.replicas.iter().map(replica).collect();
+        group.peers = saved.peers.iter().map(|(id, addr)| (*id, Group::peer(*id, *addr, now))).collect();
+        group
+    }
+
+    /// A group of which only the primary is known.
+    fn watching(name: Name, limits: Limits, primary: Addr, now: WallTime) -> Group {
         Group {
-            name: settings.name.clone(),
-            limits: Limits {
-                quorum: settings.quorum,
-                down_after: settings.down_after,
-                failover_timeout: settings.failover_timeout,
-                parallel_syncs: settings.parallel_syncs,
-                reboot_down_after: settings.reboot_down_after,
-            },
-            primary: Instance::new(settings.primary, now, true),
+            name,
+            limits,
+            primary: Instance::new(primary, now, true),
             replicas: BTreeMap::new(),
             peers: BTreeMap::new(),
             config_epoch: 0,

@@ -71,6 +71,8 @@ pub struct Saved {
 pub struct SavedGroup {
     /// Its name.
     pub name: String,
+    /// Its options, as they were set last.
+    pub options: SavedOptions,
     /// Its primary.
     pub primary: Addr,
     /// Epoch of that configuration.
@@ -81,4 +83,19 @@ pub struct SavedGroup {
     pub replicas: Vec<Addr>,
     /// Known peers.
     pub peers: Vec<(RunId, Addr)>,
+}
+
+/// The options of a group, times in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SavedOptions {
+    /// The quorum.
+    pub quorum: u32,
+    /// `down-after-milliseconds`.
+    pub down_after: u64,
+    /// `failover-timeout`.
+    pub failover_timeout: u64,
+    /// `parallel-syncs`.
+    pub parallel_syncs: u32,
+    /// `master-reboot-down-after-period`.
+    pub reboot_down_after: u64,
 }

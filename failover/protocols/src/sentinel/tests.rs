@@ -1,5 +1,6 @@
 //! Rules of the sentinel, one at a time: a node is driven by hand and asked what it wants done.
 
+use super::instance::Limits;
 use super::node::Sentinel;
 use super::quirks::Quirks;
 use super::settings::{CONFIG, Group, Saved, SavedGroup, Settings};
@@ -49,6 +50,7 @@ fn settings() -> Settings {
 /// A file in which the group is known: replicas 2 and 3, peers 2 and 3.
 fn known() -> Saved {
     let group = SavedGroup {
+        options: Limits::new(&settings().groups[0]).saved(),
         name: String::from("mymaster"),
         primary: data(1),
         config_epoch: 0,
@@ -442,4 +444,53 @@ fn a_subscriber_hears_of_a_switch() {
     let payload = Payload::Text(text[..].into());
     let push = Push::Published { pattern: None, channel: Channel::Switch, payload };
     assert!(sent.contains(&(session, Message::Push(push))), "{sent:?}");
+}
+
+#[test]
+fn groups_set_removed_and_added_at_run_time_are_so_after_a_restart() {
+    let mut bench = Bench::new(settings(), Some(known()));
+    let mut sentinel_says = |command| bench.ask(Command::Sentinel(command));
+    let set = |option: &str, value: &str| SentinelCommand::Set {
+        name: "mymaster".into(),
+        option: option.into(),
+        value: value.into(),
+    };
+    assert_eq!(sentinel_says(set("down-after-milliseconds", "3000")), Reply::Ok);
+    assert_eq!(sentinel_says(set("quorum", "3")), Reply::Ok);
+    assert!(sentinel_says(set("quorum", "0")).is_error());
+    assert!(sentinel_says(set("no-such-option", "1")).is_error());
+    let file = bench.saved.last().expect("a change is saved").clone();
+    let options = &file.groups[0].options;
+    assert_eq!((options.down_after, options.quorum, options.failover_timeout), (3_000, 3, 6_000));
+
+    let mut bench = Bench::new(settings(), Some(file));
+    bench.run(2_500, &SURVIVORS, &healthy);
+    assert!(!bench.has_mark(Mark::Suspected), "the file's down-after counts, not the first one");
+    bench.run(1_500, &SURVIVORS, &healthy);
+    assert!(bench.has_mark(Mark::Suspected));
+    let other = |quorum| SentinelCommand::Monitor { name: "other".into(), primary: data(7), quorum };
+    assert!(bench.ask(Command::Sentinel(other(0))).is_error());
+    assert_eq!(bench.ask(Command::Sentinel(other(2))), Reply::Ok);
+    assert!(bench.ask(Command::Sentinel(other(2))).is_error(), "there is one of that name");
+    assert_eq!(bench.ask(Command::Sentinel(SentinelCommand::Remove("mymaster".into()))), Reply::Ok);
+
+    let file = bench.saved.last().cloned();
+    let mut bench = Bench::new(settings(), file);
+    assert_eq!(bench.primary_addr(), Reply::NilArray, "what was removed stays away");
+    let addr = bench.ask(Command::Sentinel(SentinelCommand::PrimaryAddr("other".into())));
+    assert_eq!(addr, Reply::Address(data(7)));
+}
+
+#[test]
+fn a_reset_forgets_sentinels_that_are_gone_and_what_is_left_is_a_majority_again() {
+    let mut bench = Bench::new(settings(), Some(known()));
+    let quorum =
+        |bench: &mut Bench| bench.ask(Command::Sentinel(SentinelCommand::CheckQuorum("mymaster".into())));
+    bench.run(3_000, &[data(1), data(2), data(3)], &healthy);
+    assert!(quorum(&mut bench).is_error(), "both peers are silent");
+    assert_eq!(bench.ask(Command::Sentinel(SentinelCommand::Reset("my*".into()))), Reply::Integer(1));
+    assert_eq!(bench.ask(Command::Sentinel(SentinelCommand::Reset("other".into()))), Reply::Integer(0));
+    bench.hello(4, data(1), 0);
+    bench.run(500, &[data(1), data(2), data(3), sentinel(4)], &healthy);
+    assert!(!quorum(&mut bench).is_error(), "two of two");
 }
