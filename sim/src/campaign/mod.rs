@@ -5,6 +5,7 @@ mod cross_check;
 mod store;
 mod twin;
 mod verdict;
+mod violations;
 mod work;
 
 pub use capsule::{Capsule, CapsuleError};
@@ -12,6 +13,7 @@ pub use cross_check::cross_check;
 pub use store::{Store, StoreError, read_plan, read_results, remaining};
 pub use twin::compare_with_twin;
 pub use verdict::{judge, line_from, line_of};
+pub use violations::violations;
 pub use work::{Interrupt, Progress, Task, execute};
 
 use crate::backends::Backend;
@@ -84,9 +86,9 @@ pub fn record_of(job: &Job, seed: Seed, why: String) -> StoredRun {
     StoredRun {
         seed,
         why,
+        violations: violations(scenario, &outcome.records, &measurement),
         records: outcome.records,
         measurement,
-        violations: Vec::new(),
         replay: replay_command(job, seed.0),
     }
 }

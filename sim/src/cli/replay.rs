@@ -2,7 +2,7 @@
 
 use super::{Cli, Exit, Failure, select, write};
 use crate::backends::Backend;
-use crate::campaign::{Capsule, ENGINE, Job, line_from};
+use crate::campaign::{Capsule, ENGINE, Job, line_from, violations};
 use crate::run::{Detail, measure};
 use crate::scenario::Loaded;
 use crate::trace::TraceHash;
@@ -72,7 +72,8 @@ fn tell(cli: &Cli, args: &Args, job: &Job, seed: u64) -> Result<Retold, Failure>
     let line = line_from(job, seed, &outcome, measurement.clone());
     println!("{}  seed {seed}  trace {}  engine {ENGINE}", scenario.name, outcome.trace.hex());
     println!("{}", scenario.story);
-    let story = firedrill_reports::story::story(&outcome.records, Some(&measurement), &[], args.all);
+    let violations = violations(scenario, &outcome.records, &measurement);
+    let story = firedrill_reports::story::story(&outcome.records, Some(&measurement), &violations, args.all);
     print!("{}", story.to_text());
     for expectation in &line.expectations {
         let word = if expectation.verdict == Judgement::Broken { "BROKEN" } else { "unknown" };
@@ -85,7 +86,7 @@ fn tell(cli: &Cli, args: &Args, job: &Job, seed: u64) -> Result<Retold, Failure>
         seed: Seed(seed),
         why: "replayed".to_owned(),
         measurement,
-        violations: Vec::new(),
+        violations,
         replay: crate::campaign::replay_command(job, seed),
         records: outcome.records,
     };

@@ -65,6 +65,7 @@ pub(super) fn stored_campaign(folder: &Path) -> Result<Campaign, Failure> {
         result.stored = stored_runs(folder, &name);
         campaign.scenarios.push(result);
     }
+    campaign.heading = super::run::heading(&plan.engine, &campaign);
     Ok(campaign)
 }
 

@@ -253,7 +253,19 @@ fn write_reports(store: &Store, jobs: &[Job], keep: Keep, mut campaign: Campaign
             }
         }
     }
+    campaign.heading = heading(crate::campaign::ENGINE, &campaign);
     write_campaign(store, &campaign.reproducible())
+}
+
+/// What a stored report is about: which program made it, how many runs of how many scenarios, and where.
+pub(super) fn heading(engine: &str, campaign: &Campaign) -> Vec<String> {
+    let summaries = || campaign.scenarios.iter().map(|result| &result.summary);
+    let runs: u64 = summaries().map(|summary| summary.runs).sum();
+    let mut backends: Vec<&str> = summaries().map(|summary| summary.backend.as_str()).collect();
+    backends.sort_unstable();
+    backends.dedup();
+    let (count, backends) = (campaign.scenarios.len(), backends.join(", "));
+    vec![format!("Engine {engine}: {runs} runs of {count} scenarios on {backends}")]
 }
 
 pub(super) fn write_campaign(store: &Store, campaign: &Campaign) -> Result<(), Failure> {
