@@ -212,11 +212,9 @@ impl ClusterNode {
         let left = self.table.owner(slot) == Some(me) && owner != me;
         self.table.migrating.remove(&slot);
         self.table.assign(slot, Some(owner));
-        if left {
-            if self.table.peer(me).slots.is_empty() && self.settings.allow_replica_migration {
-                // Its last slot: it becomes a replica of the taker.
-                self.follow(cx, owner);
-            }
+        if left && self.table.peer(me).slots.is_empty() && self.settings.allow_replica_migration {
+            // Its last slot: it becomes a replica of the taker.
+            self.follow(cx, owner);
         }
         if imported {
             self.bump_epoch_alone();
