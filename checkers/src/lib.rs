@@ -13,4 +13,5 @@ pub mod record;
 pub mod sessions;
 pub mod slo;
 pub mod stats;
+pub mod strikes;
 pub mod transactions;

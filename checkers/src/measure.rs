@@ -41,6 +41,9 @@ pub struct Measurement {
     pub faults: u32,
     /// Faults with a proven effect.
     pub faults_effective: u32,
+    /// The faults in the order in which they struck.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strikes: Vec<crate::strikes::Strike>,
     /// The meter's figures from the history agree with the simulator's ground truth; `None`: no ground truth.
     pub truth_agrees: Option<bool>,
     /// Measures that belong to one system, by name (write gap of a hand-over, restore time, ...).

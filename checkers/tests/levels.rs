@@ -1,6 +1,7 @@
 //! What still holds where linearizability does not.
 
 use firedrill_checkers::bench::rng::Rng;
+use firedrill_checkers::import;
 use firedrill_checkers::linear::levels::{Level, Levels, Sessions, grade};
 use firedrill_checkers::linear::{self, Options};
 use firedrill_checkers::record::{
@@ -216,4 +217,63 @@ fn draw(rng: &mut Rng) -> (Vec<Step>, [Vec<u64>; 2]) {
         spine.truncate(lengths.max().unwrap_or(0));
     }
     (steps, spines)
+}
+
+/// Operations one after another: `client key=value` reads, `client key+value` writes.
+fn registers(text: &str) -> Levels {
+    let mut lines = String::new();
+    for operation in text.split('|').map(str::trim) {
+        let (client, what) = operation.split_once(' ').expect("client and operation");
+        let (f, key, value) = match (what.split_once('='), what.split_once('+')) {
+            (Some((key, value)), _) => ("read", key, value),
+            (_, Some((key, value))) => ("write", key, value),
+            _ => panic!("{operation}"),
+        };
+        for (kind, value) in [("invoke", if f == "read" { "null" } else { value }), ("ok", value)] {
+            lines.push_str(&format!(
+                r#"{{"process":{client},"type":"{kind}","f":"{f}","key":"{key}","value":{value}}}"#
+            ));
+            lines.push('\n');
+        }
+    }
+    let history = import::parse("h", lines.into_bytes(), &import::Options::default()).expect("a history");
+    let report = linear::check_imported(&history, &Options::default());
+    history.levels(&report).expect("registers are graded")
+}
+
+#[test]
+fn registers_are_graded_by_what_clients_must_have_known_of() {
+    let graded = |text: &str| {
+        let levels = registers(text);
+        (levels.level, levels.sessions, levels.causal_violations)
+    };
+    let none = Sessions::default();
+    assert_eq!(graded("0 x+1 | 1 x=1"), (Level::Linearizable, none, 0));
+    assert_eq!(graded("0 x+1 | 0 x+2 | 1 x=1"), (Level::Causal, none, 0));
+    let own = Sessions { read_your_writes: 1, ..none };
+    assert_eq!(graded("0 x+1 | 0 x+2 | 0 x=1"), (Level::Ordered, own, 0));
+    assert_eq!(graded("0 x+1 | 0 x=null"), (Level::Ordered, own, 0));
+    let back = Sessions { monotonic_reads: 1, ..none };
+    assert_eq!(graded("0 x+1 | 0 x+2 | 1 x=2 | 1 x=1"), (Level::Ordered, back, 0));
+    assert_eq!(graded("0 x+1 | 0 x+2 | 0 y+3 | 1 y=3 | 1 x=1"), (Level::Sessions, none, 1));
+    assert_eq!(graded("0 x+1 | 1 x=7").0, Level::None);
+    let repeated = registers("0 x+1 | 0 x+2 | 0 x+1 | 0 x=2");
+    assert_eq!((repeated.not_graded, repeated.keys.len()), (1, 0));
+    assert!(registers("0 x+1 | 0 x+2 | 0 x=1").words().contains("broken: read your writes 1 x"));
+}
+
+#[test]
+fn imported_lists_are_graded_like_those_of_a_run() {
+    let text = r#"{"process":0,"type":"invoke","f":"append","value":1,"time":1000000}
+{"process":0,"type":"ok","f":"append","value":1,"time":2000000}
+{"process":1,"type":"invoke","f":"read","time":7000000}
+{"process":1,"type":"ok","f":"read","value":[],"time":8000000}
+{"process":1,"type":"invoke","f":"read","time":9000000}
+{"process":1,"type":"ok","f":"read","value":[1],"time":9500000}
+"#;
+    let history =
+        import::parse("h", text.as_bytes().to_vec(), &import::Options::default()).expect("a history");
+    let levels = history.levels(&linear::check_imported(&history, &Options::default())).expect("a list");
+    assert_eq!((levels.level, levels.staleness.reads, levels.staleness.ms_max), (Level::Sequential, 1, 5.0));
+    assert!(levels.words().starts_with("strongest level that holds: sequential consistency; 1 stale reads"));
 }

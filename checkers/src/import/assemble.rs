@@ -20,7 +20,7 @@ pub(super) struct Open {
     pub operation: u32,
     function: Function,
     /// Whether its value is `[key value]`.
-    independent: bool,
+    pub independent: bool,
 }
 
 /// The open operation of each process.
@@ -384,7 +384,7 @@ fn decimal(values: &mut Interner, word: &[u8]) -> Token {
     }
 }
 
-fn as_pair(raw: Raw<'_>) -> Option<(Raw<'_>, Raw<'_>)> {
+pub(super) fn as_pair(raw: Raw<'_>) -> Option<(Raw<'_>, Raw<'_>)> {
     match raw {
         Raw::Vector(vector) => pair(vector),
         _ => None,

@@ -349,10 +349,19 @@ fn json_object<'a>(cursor: &mut Cursor<'a>, event: &mut Event<'a>) -> Result<boo
             b"time" => event.time = cursor.value()?,
             b"node" => event.node = cursor.value()?,
             b"error" => event.error = cursor.value()? != Raw::Nil,
-            b"index" => _ = cursor.value()?,
-            other => return Err(Problem::unknown_word(name_at, "field", other, &FIELDS)),
+            b"index" | b"op-index" => _ = cursor.value()?,
+            other if is_misspelt(other) => {
+                return Err(Problem::unknown_word(name_at, "field", other, &FIELDS));
+            }
+            _ => _ = cursor.value()?,
         }
     }
+}
+
+/// Whether a field's name is close to one that we know. Others, such as those that Jepsen's exports add, do no harm.
+#[cold]
+fn is_misspelt(name: &[u8]) -> bool {
+    std::str::from_utf8(name).is_ok_and(|name| super::nearest(name, &FIELDS).is_some())
 }
 
 #[inline(always)]

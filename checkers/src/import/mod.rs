@@ -19,7 +19,7 @@
 //! | `index` | number of the event; not read |
 //! | `error` | reason of a failure. A `cas` that failed *without* one was refused because the value was another |
 //!
-//! Other fields are refused. An `ok` or `fail` without invocation is an error; an `info` without one is counted and
+//! A field that looks like a misspelling of one of these is refused, others are skipped. An `ok` or `fail` without invocation is an error; an `info` without one is counted and
 //! ignored.
 //!
 //! # Jepsen and Knossos: EDN
@@ -40,6 +40,7 @@
 mod assemble;
 mod error;
 mod events;
+mod record;
 mod scan;
 mod transactions;
 
@@ -410,6 +411,22 @@ fn each<'a>(
         }
     }
     Ok(())
+}
+
+impl ImportedHistory {
+    /// What holds of a history that is not linearizable: [`crate::linear::levels::grade`] for the same operations.
+    /// `None` for models that are not graded, and for histories that are too large for it. `report` must be that on the whole history.
+    pub fn levels(&self, report: &crate::linear::Report) -> Option<crate::linear::levels::Levels> {
+        let lists = match self.model? {
+            Model::Register => false,
+            Model::Append => true,
+            Model::Kv | Model::Mutex | Model::Transactions | Model::Bank => return None,
+        };
+        let history = record::record(self.text.bytes(), self.format, lists);
+        let levels = crate::linear::levels::is_affordable(&history);
+        (levels && history.keys.len() == report.keys.len())
+            .then(|| crate::linear::levels::grade(&history, report))
+    }
 }
 
 impl Source for ImportedHistory {

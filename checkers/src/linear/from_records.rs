@@ -1,7 +1,8 @@
 //! From the record of a run to columns: no text in between.
 
 use super::columns::{Builder, Columns, Interner, KeyMeta, Kind, NIL, Token};
-use crate::record::{Action, History, Operation, Outcome, Purpose, Returned};
+use crate::record::{Action, History, Instant, Operation, Outcome, Purpose, Returned};
+use std::collections::VecDeque;
 
 /// The workload's operations, by key.
 pub(super) fn columns(history: &History) -> Columns {
@@ -24,27 +25,25 @@ fn collect(history: &History, order: impl Iterator<Item = usize>) -> Option<Colu
         let spine = key.spine.iter().map(|&v| values.integer(v)).collect();
         builder.key(KeyMeta { name: key.name.clone(), spine, tails: Vec::new() });
     }
-    let mut open: Vec<Pending> = Vec::new();
-    let mut last = (0, 0);
+    let mut open = InFlight::default();
+    let mut last = 0;
     for (row, index) in order.enumerate() {
         let operation = &history.operations[index];
-        let now = (operation.invoked.at.0, operation.invoked.seq);
+        let now = moment(operation.invoked);
         if now < last {
             return None;
         }
         last = now;
-        while open.last().is_some_and(|p| p.0 <= now) {
-            builder.returned(open.pop().expect("just seen").1);
+        while let Some(done) = open.next(now) {
+            builder.returned(done);
         }
         let said = said(operation, &mut values, &mut builder);
         builder.invoke(operation.key.0, said.kind, said.a, said.b);
         if let (true, Some(completed)) = (said.returns, operation.completed) {
-            let pending = ((completed.at.0, completed.seq), row as u32);
-            let place = open.partition_point(|p| p.0 > pending.0);
-            open.insert(place, pending);
+            open.push(moment(completed), row as u32);
         }
     }
-    while let Some((_, done)) = open.pop() {
+    while let Some(done) = open.next(u128::MAX) {
         builder.returned(done);
     }
     let mut columns = builder.finish();
@@ -52,9 +51,35 @@ fn collect(history: &History, order: impl Iterator<Item = usize>) -> Option<Colu
     Some(columns)
 }
 
-/// A completion that is still to come: when, and of which operation. Kept sorted, the next at the end: there are as
-/// many as operations in flight, so shifting them costs less than a heap.
-type Pending = ((u64, u64), u32);
+/// An instant as one number.
+#[inline]
+fn moment(instant: Instant) -> u128 {
+    u128::from(instant.at.0) << 64 | u128::from(instant.seq)
+}
+
+/// Completions that are still to come: when, and of which operation, the next one first. There are as many as
+/// operations in flight, and a new one mostly completes last, so sorting it in from behind costs less than a heap.
+#[derive(Default)]
+struct InFlight(VecDeque<(u128, u32)>);
+
+impl InFlight {
+    #[inline]
+    fn push(&mut self, at: u128, operation: u32) {
+        self.0.push_back((at, operation));
+        let mut place = self.0.len() - 1;
+        while place > 0 && self.0[place - 1].0 > at {
+            self.0.swap(place - 1, place);
+            place -= 1;
+        }
+    }
+
+    /// The next operation that completes up to then.
+    #[inline]
+    fn next(&mut self, until: u128) -> Option<u32> {
+        self.0.front().filter(|first| first.0 <= until)?;
+        self.0.pop_front().map(|first| first.1)
+    }
+}
 
 /// What an operation says.
 struct Said {

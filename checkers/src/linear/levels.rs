@@ -2,8 +2,8 @@
 //! and whether the replicas agreed in the end.
 //!
 //! Works on append-only lists with unique elements, whose reads show the order of all writes of a key: element `p` of
-//! the list is version `p`, a read of `n` elements saw version `n`. Registers do not show their order, so they are
-//! left out (and counted).
+//! the list is version `p`, a read of `n` elements saw version `n`. Registers do not show their order, so of them it
+//! is only known what a client must have known of ([`registers`]): they are graded up to causal.
 //!
 //! - **Sequential**: one order of all operations of all keys exists that keeps each client's own order and explains every
 //!   read. With known versions that is a graph without cycles: each client's operations in order, and for every key write
@@ -14,8 +14,10 @@
 //!
 //! Each implies the next; acknowledged appends that nobody ever saw come after everything that was seen.
 
+mod registers;
+
 use super::report::{Overall, Report, Verdict};
-use crate::record::{Action, History, Instant, Outcome, Purpose, Returned};
+use crate::record::{Action, History, Instant, Operation, Outcome, Purpose, Returned, Value};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -50,6 +52,15 @@ pub struct Sessions {
     pub writes_follow_reads: u64,
 }
 
+impl Sessions {
+    fn add(&mut self, other: &Sessions) {
+        self.read_your_writes += other.read_your_writes;
+        self.monotonic_reads += other.monotonic_reads;
+        self.monotonic_writes += other.monotonic_writes;
+        self.writes_follow_reads += other.writes_follow_reads;
+    }
+}
+
 /// How far behind reads were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Staleness {
@@ -77,7 +88,7 @@ pub struct Levels {
     pub level: Level,
     /// Every graded key that is not linearizable.
     pub keys: Vec<KeyLevel>,
-    /// Keys that show no order of writes.
+    /// Keys that are not linearizable and cannot be graded: registers whose values repeat.
     pub not_graded: u32,
     /// Broken session guarantees.
     pub sessions: Sessions,
@@ -89,10 +100,76 @@ pub struct Levels {
     pub diverged_keys: Option<u32>,
 }
 
+impl Level {
+    /// The level as people say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::None => "nothing",
+            Level::Ordered => "one order of writes",
+            Level::Sessions => "the session guarantees",
+            Level::Causal => "causal consistency",
+            Level::Sequential => "sequential consistency",
+            Level::Linearizable => "linearizability",
+        }
+    }
+}
+
+impl Levels {
+    /// What holds, in one line.
+    pub fn words(&self) -> String {
+        let mut out = format!("strongest level that holds: {}", self.level.name());
+        let Sessions { read_your_writes, monotonic_reads, monotonic_writes, writes_follow_reads } =
+            self.sessions;
+        let broken = [
+            (read_your_writes, "read your writes"),
+            (monotonic_reads, "monotonic reads"),
+            (monotonic_writes, "monotonic writes"),
+            (writes_follow_reads, "writes follow reads"),
+        ];
+        let broken: Vec<String> =
+            broken.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{what} {n} x")).collect();
+        if !broken.is_empty() {
+            out.push_str(&format!("; broken: {}", broken.join(", ")));
+        }
+        if self.staleness.reads > 0 {
+            let Staleness { reads, versions_max, ms_max } = self.staleness;
+            out.push_str(&format!(
+                "; {reads} stale reads, by up to {versions_max} appends and {ms_max:.3} ms"
+            ));
+        }
+        if let Some(keys @ 1..) = self.diverged_keys {
+            out.push_str(&format!("; replicas differ on {keys} keys"));
+        }
+        if self.not_graded > 0 {
+            out.push_str(&format!("; {} registers with repeated values not graded", self.not_graded));
+        }
+        out
+    }
+}
+
+/// Whether grading so many clients and operations takes less than about 200 MB: it keeps a number for each client with
+/// each operation.
+pub fn is_affordable(history: &History) -> bool {
+    let mut clients: Vec<u32> = history.operations.iter().map(|o| o.process).collect();
+    clients.sort_unstable();
+    clients.dedup();
+    let writes = history.operations.iter().filter(|o| o.is_write()).count();
+    (writes + clients.len()).saturating_mul(clients.len()) <= 50_000_000
+}
+
 /// Grades a run; `report` is the verdict on it by [`super::check_history`].
 pub fn grade(history: &History, report: &Report) -> Levels {
-    let orders: Vec<Option<Order>> = (0..history.keys.len()).map(|k| Order::of(history, k)).collect();
+    let mut by_key: Vec<Vec<&Operation>> = vec![Vec::new(); history.keys.len()];
+    for operation in &history.operations {
+        by_key[operation.key.0 as usize].push(operation);
+    }
+    let order = |(k, operations): (usize, &Vec<&Operation>)| Order::of(&history.keys[k].spine, operations);
+    let orders: Vec<Option<Order>> = by_key.iter().enumerate().map(order).collect();
     let events = events(history, &orders);
+    let mut events_by_key: Vec<Vec<Event>> = vec![Vec::new(); history.keys.len()];
+    for event in &events {
+        events_by_key[event.key].push(*event);
+    }
     let mut levels = Levels {
         level: Level::Linearizable,
         keys: Vec::new(),
@@ -105,28 +182,43 @@ pub fn grade(history: &History, report: &Report) -> Levels {
     let mut broken = false;
     for (k, order) in orders.iter().enumerate() {
         let verdict = &report.keys[k].verdict;
-        if order.is_none() && is_register(history, k) {
-            levels.not_graded += 1;
+        if matches!(verdict, Verdict::Holds) {
             continue;
         }
-        let of_key: Vec<Event> = events.iter().copied().filter(|e| e.key == k).collect();
-        let level = match (order, verdict) {
-            (_, Verdict::Holds) => continue,
-            (None, _) => Level::None,
-            (Some(_), _) => order_level(&of_key, std::slice::from_ref(order), k),
+        if order.is_none() && is_register(&by_key[k]) {
+            match registers::past(by_key[k].iter().copied()) {
+                None => levels.not_graded += 1,
+                Some(past) => {
+                    broken |= past.level() == Level::None;
+                    levels.keys.push(KeyLevel { key: history.keys[k].name.clone(), level: past.level() });
+                }
+            }
+            continue;
+        }
+        let level = match order {
+            None => Level::None,
+            Some(_) => order_level(&events_by_key[k], std::slice::from_ref(order), k),
         };
         broken |= level == Level::None;
         levels.keys.push(KeyLevel { key: history.keys[k].name.clone(), level });
     }
     levels.sessions = sessions(&events);
     levels.causal_violations = causal(&events);
+    let is_register: Vec<bool> = by_key.iter().map(|operations| is_register(operations)).collect();
+    let of_registers = history.operations.iter().filter(|o| is_register[o.key.0 as usize]);
+    let registers = registers::past(of_registers).filter(|_| is_register.contains(&true));
+    if let Some(past) = &registers {
+        levels.sessions.add(&past.sessions);
+        levels.causal_violations += past.causal_violations;
+    }
     let graded_hold = levels.keys.is_empty() && report.verdict != Overall::Unknown;
     levels.level = if broken {
         Level::None
     } else if graded_hold {
         Level::Linearizable
     } else {
-        order_level(&events, &orders, 0)
+        let lists = if events.is_empty() { Level::Sequential } else { order_level(&events, &orders, 0) };
+        lists.min(registers.map_or(Level::Sequential, |past| past.level()))
     };
     levels
 }
@@ -144,13 +236,8 @@ fn order_level(events: &[Event], orders: &[Option<Order>], first: usize) -> Leve
     }
 }
 
-fn is_register(history: &History, k: usize) -> bool {
-    let on_key = |o: &&crate::record::Operation| o.key.0 as usize == k;
-    history
-        .operations
-        .iter()
-        .filter(on_key)
-        .any(|o| matches!(o.action, Action::Write(_) | Action::Cas { .. }))
+fn is_register(operations: &[&Operation]) -> bool {
+    operations.iter().any(|o| matches!(o.action, Action::Write(_) | Action::Cas { .. }))
 }
 
 /// The versions of a key.
@@ -161,12 +248,11 @@ struct Order {
 
 impl Order {
     /// `None` if reads contradict each other, show something twice, or show what nobody can have appended.
-    fn of(history: &History, k: usize) -> Option<Order> {
-        let spine = &history.keys[k].spine;
+    fn of(spine: &[Value], operations: &[&Operation]) -> Option<Order> {
         let position: BTreeMap<u64, u32> = spine.iter().copied().zip(1..).collect();
         let mut appended: BTreeMap<u64, u32> = BTreeMap::new();
         let mut consistent = position.len() == spine.len();
-        for operation in history.operations.iter().filter(|o| o.key.0 as usize == k) {
+        for operation in operations {
             match (&operation.action, &operation.outcome) {
                 (Action::Append(v), outcome) if !matches!(outcome, Outcome::Fail(_)) => {
                     *appended.entry(*v).or_default() += 1;

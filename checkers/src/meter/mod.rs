@@ -109,6 +109,7 @@ pub fn measure(records: &Records, options: &MeterOptions) -> Measurement {
     let (rto, headline) = rto::measure(&run, &probes, &windows);
     let (load, cost) = load::measure(&run);
     Measurement {
+        strikes: crate::strikes::strikes(records),
         rpo: rpo::measure(&run, &headline),
         split_brain: split_brain::measure(&run),
         failover: quality::measure(&run, &windows),

@@ -181,7 +181,7 @@ impl Report {
         let s = &self.statistics;
         let _ = writeln!(
             out,
-            "{} ({} transactions on {} keys: {} committed, {} failed, {} unknown)",
+            "{} ({} transactions, {} keys: {} committed, {} failed, {} unknown)",
             self.word(),
             s.transactions,
             s.keys,

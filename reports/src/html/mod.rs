@@ -8,6 +8,7 @@ mod compared;
 mod figures;
 mod overview;
 mod scenario;
+mod strikes;
 
 use crate::Report;
 use crate::result::Campaign;
@@ -50,7 +51,9 @@ impl Report for Html {
         }
         let drawn_max = scenario::drawn_per_scenario(campaign.scenarios.len());
         for (index, result) in campaign.scenarios.iter().enumerate() {
-            out.write_all(scenario::scenario(index, result, drawn_max).as_bytes())?;
+            out.write_all(
+                scenario::scenario(index, result, drawn_max, campaign.scenarios.len() == 1).as_bytes(),
+            )?;
         }
         out.write_all(foot().as_bytes())
     }

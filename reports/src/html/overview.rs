@@ -21,6 +21,7 @@ pub fn overview(campaign: &Campaign) -> String {
     if !campaign.scenarios.is_empty() {
         out.push_str("<h2>Scenarios</h2>\n");
         out.push_str(&scenarios(campaign));
+        out.push_str(&super::strikes::strikes(campaign.scenarios.iter()));
     }
     out.push_str("</main>\n");
     out

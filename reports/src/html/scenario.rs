@@ -35,8 +35,9 @@ pub fn drawn_per_scenario(scenarios: usize) -> usize {
     (DRAWN_MAX / scenarios.max(1)).clamp(1, DRAWN_PER_SCENARIO_MAX)
 }
 
-/// The section of one scenario: open where it does not hold, one click away where it does.
-pub fn scenario(index: usize, result: &ScenarioResult, drawn_max: usize) -> String {
+/// The section of one scenario: open where it does not hold, one click away where it does. What the overview says of a
+/// scenario that is `alone` is not said again.
+pub fn scenario(index: usize, result: &ScenarioResult, drawn_max: usize, alone: bool) -> String {
     let s = &result.summary;
     let open = if s.verdict == Verdict::Ok && index > 0 { "" } else { " open" };
     let mut out = format!(
@@ -53,6 +54,7 @@ pub fn scenario(index: usize, result: &ScenarioResult, drawn_max: usize) -> Stri
         split_brain(s),
         consistency(result),
         backups::of_scenario(s),
+        if alone { String::new() } else { super::strikes::strikes(std::iter::once(result)) },
         failures(s),
         drawn(index, result, drawn_max),
         figures::quality(s),

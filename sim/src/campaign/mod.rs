@@ -12,7 +12,7 @@ pub use capsule::{Capsule, CapsuleError};
 pub use cross_check::cross_check;
 pub use store::{Store, StoreError, read_plan, read_results, remaining};
 pub use twin::compare_with_twin;
-pub use verdict::{judge, line_from, line_of};
+pub use verdict::{judge, line_from, line_of, line_until_broken};
 pub use violations::violations;
 pub use work::{Interrupt, Progress, Task, execute};
 

@@ -24,6 +24,44 @@ pub fn line_of(job: &Job, seed: u64) -> RunLine {
     RunLine { cpu_seconds: Some(began.elapsed().as_secs_f64()), ..line }
 }
 
+/// The same for a campaign that ends at the first failure: where linearizability is expected, the run itself ends as
+/// soon as it is certainly broken. The line of such a run holds that verdict, and nothing that only a whole run shows.
+pub fn line_until_broken(job: &Job, seed: u64) -> RunLine {
+    let scenario = &job.loaded.scenario;
+    let expected = scenario.expect.iter().any(|text| text.trim() == "linearizable");
+    if !expected || scenario.linearizability_budget == 0 {
+        return line_of(job, seed);
+    }
+    let began = cpu_time::ThreadTime::now();
+    let outcome = job.backend.run(scenario, seed, &run::Detail { watch: true, ..run::Detail::default() });
+    let mut measurement = run::measure(scenario, &outcome.records);
+    if outcome.records.end.0 < scenario.duration.micros() {
+        measurement = broken(measurement, outcome.records.end.0 as f64 / 1e6);
+    }
+    let line = line_from(job, seed, &outcome, measurement);
+    RunLine { cpu_seconds: Some(began.elapsed().as_secs_f64()), ..line }
+}
+
+/// What a run that was ended early shows.
+fn broken(measured: Measurement, seconds: f64) -> Measurement {
+    let linearizable = match measured.linearizable {
+        Linearizability::Violated { key, why } => Linearizability::Violated {
+            key,
+            why: format!("{why} (the run was ended there, at {seconds:.3} s)"),
+        },
+        other => other,
+    };
+    // Faults that were still to come are no evidence against the run.
+    let faults = measured.faults_effective;
+    Measurement {
+        linearizable,
+        faults,
+        faults_effective: faults,
+        strikes: measured.strikes,
+        ..Measurement::default()
+    }
+}
+
 /// The line of a run that was made and measured; without its cost.
 pub fn line_from(job: &Job, seed: u64, outcome: &run::Outcome, measurement: Measurement) -> RunLine {
     let expectations = expectations_of_a_run(job, &measurement);
@@ -170,4 +208,28 @@ fn campaign_hash(lines: &[RunLine]) -> String {
         all.push_str(&line.trace_hash);
     }
     format!("{:016x}", xxhash_rust::xxh3::xxh3_64(all.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backends::Backend;
+    use crate::scenario::load_text;
+
+    #[test]
+    fn a_watched_run_ends_where_linearizability_is_certainly_broken() {
+        let path =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios/sentinel/primary-cut-off-with-a-client.json");
+        let text = std::fs::read_to_string(path).expect("the scenario is in the repository");
+        let mut loaded = load_text(&text, path).expect("it is valid");
+        loaded.scenario.expect = vec!["linearizable".into()];
+        let job = Job { loaded, seeds: vec![1], own_seeds: false, backend: Backend::Kernel };
+        let (whole, ended) = (line_of(&job, 1), line_until_broken(&job, 1));
+        assert_eq!((&whole.failures, &ended.failures), (&job.loaded.scenario.expect, &whole.failures));
+        assert!(ended.sim_seconds < whole.sim_seconds && !ended.inert);
+        let Linearizability::Violated { why, .. } = &ended.measurement.linearizable else {
+            panic!("violated")
+        };
+        assert!(why.contains("the run was ended there"), "{why}");
+    }
 }

@@ -103,9 +103,16 @@ pub(super) fn main(args: &Args) -> Result<Exit, Failure> {
                 choose(&mut history, key)?;
             }
             let report = linear::check_imported(&history, &options);
+            let violated = report.verdict == Overall::Violated;
+            let levels = if violated { history.levels(&report) } else { None };
             match args.format {
-                Format::Human => print!("{}", report.to_human()),
-                Format::Json => println!("{}", report.to_json()),
+                Format::Human => {
+                    print!("{}", report.to_human());
+                    if let Some(levels) = &levels {
+                        println!("\n{}", levels.words());
+                    }
+                }
+                Format::Json => println!("{}", with_levels(&report.to_json(), levels.as_ref())),
                 Format::Html => print!("{}", report.to_html(&title)),
             }
             report.verdict
@@ -126,6 +133,15 @@ pub(super) fn main(args: &Args) -> Result<Exit, Failure> {
         Overall::Violated => Exit::Verdict(1),
         Overall::Unknown => Exit::Verdict(6),
     })
+}
+
+/// A report with what still holds.
+fn with_levels(report: &str, levels: Option<&linear::levels::Levels>) -> String {
+    let (Some(levels), Ok(mut whole)) = (levels, serde_json::from_str::<serde_json::Value>(report)) else {
+        return report.to_owned();
+    };
+    whole["levels"] = serde_json::to_value(levels).unwrap_or_default();
+    serde_json::to_string_pretty(&whole).unwrap_or_else(|_| report.to_owned())
 }
 
 fn choose(history: &mut ImportedHistory, key: &str) -> Result<(), Failure> {

@@ -7,7 +7,11 @@ use crate::run::{Detail, measure};
 use crate::scenario::Loaded;
 use crate::trace::TraceHash;
 use clap::ValueEnum;
+use firedrill_checkers::linear::{self, picture::Span};
+use firedrill_checkers::measure::Linearizability;
+use firedrill_checkers::record::{FaultRecord, NodeClass, Records};
 use firedrill_reports::Report;
+use firedrill_reports::lanes::{lanes, role_word};
 use firedrill_reports::result::{
     Campaign, Judgement, RunLine, ScenarioResult, ScenarioSummary, Seed, StoredRun,
 };
@@ -36,6 +40,9 @@ pub(super) struct Args {
     /// Write a timeline for Perfetto (Chrome trace JSON).
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// If the run is not linearizable: write the operations that prove it as a page, with faults and roles above them.
+    #[arg(long, value_name = "FILE")]
+    explain: Option<PathBuf>,
 }
 
 pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
@@ -79,6 +86,9 @@ fn tell(cli: &Cli, args: &Args, job: &Job, seed: u64) -> Result<Retold, Failure>
         let word = if expectation.verdict == Judgement::Broken { "BROKEN" } else { "unknown" };
         println!("{word}  {}", expectation.expect);
     }
+    if matches!(measurement.linearizable, Linearizability::Violated { .. }) {
+        not_linearizable(args, &format!("{}, seed {seed}", scenario.name), &outcome.records)?;
+    }
     if let Some(path) = &args.capsule {
         write(path, Capsule::of(scenario, seed, &outcome, &line).to_json().as_bytes())?;
     }
@@ -93,6 +103,39 @@ fn tell(cli: &Cli, args: &Args, job: &Job, seed: u64) -> Result<Retold, Failure>
     let retold = Retold { trace: outcome.trace, line };
     write_records(args, job, &retold.line, stored)?;
     Ok(retold)
+}
+
+/// Which operations cannot all be true, what holds all the same, and, if wanted, the picture with faults and roles.
+fn not_linearizable(args: &Args, title: &str, records: &Records) -> Result<(), Failure> {
+    let report = linear::check_history(&records.history, &linear::Options::default());
+    print!("{}", report.to_human());
+    if linear::levels::is_affordable(&records.history) {
+        println!("{}", linear::levels::grade(&records.history, &report).words());
+    }
+    match &args.explain {
+        Some(path) => write(path, linear::picture::html(&report, title, &spans(records)).as_bytes()),
+        None => Ok(()),
+    }
+}
+
+/// Faults and the roles of data nodes, to be drawn above the clients.
+fn spans(records: &Records) -> Vec<Span> {
+    let fault = |fault: &FaultRecord| Span {
+        lane: "faults".to_owned(),
+        label: fault.label.clone(),
+        from_ms: fault.began.at.as_ms(),
+        until_ms: fault.healed.map(|healed| healed.at.as_ms()),
+    };
+    let mut spans: Vec<Span> = records.journal.faults.iter().map(fault).collect();
+    for lane in lanes(&records).lanes.iter().filter(|lane| lane.class == NodeClass::Data) {
+        spans.extend(lane.roles.iter().map(|role| Span {
+            lane: lane.name.clone(),
+            label: role_word(role.what).to_owned(),
+            from_ms: role.from.as_ms(),
+            until_ms: Some(role.until.as_ms()),
+        }));
+    }
+    spans
 }
 
 /// The run's records and its timeline, where they were asked for.

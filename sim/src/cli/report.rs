@@ -6,7 +6,9 @@ use crate::backends::Backend;
 use crate::campaign::{Job, judge, read_plan, read_results};
 use crate::scenario::load_text;
 use clap::ValueEnum;
+use firedrill_reports::Report;
 use firedrill_reports::result::{Campaign, StoredRun};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `report`.
@@ -15,16 +17,56 @@ pub(super) struct Args {
     /// Folder of a campaign (of `run --out`).
     path: PathBuf,
     /// Form of the report.
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = Form::Human)]
+    format: Form,
     /// Write it here instead of stdout.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
+/// Forms of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// A table.
+    Human,
+    /// One JSON document.
+    Json,
+    /// One JSON line a run.
+    Jsonl,
+    /// JUnit XML.
+    Junit,
+    /// Markdown for a comment.
+    Markdown,
+    /// One self-contained page.
+    Html,
+    /// Recovery times as HdrHistogram text, for the plotters of latency people.
+    Hgrm,
+    /// The kept runs as a Chrome trace, for Perfetto.
+    Trace,
+}
+
+impl Form {
+    fn write(self, campaign: &Campaign, out: &mut dyn Write) -> std::io::Result<()> {
+        match self {
+            Form::Human => Format::Human.write(campaign, out),
+            Form::Json => Format::Json.write(campaign, out),
+            Form::Jsonl => Format::Jsonl.write(campaign, out),
+            Form::Junit => Format::Junit.write(campaign, out),
+            Form::Markdown => Format::Markdown.write(campaign, out),
+            Form::Html => Format::Html.write(campaign, out),
+            Form::Hgrm => firedrill_reports::hgrm::Hgrm.write(campaign, out),
+            Form::Trace => firedrill_reports::trace::Trace.write(campaign, out),
+        }
+    }
+}
+
 pub(super) fn main(args: &Args) -> Result<Exit, Failure> {
     let folder = if args.path.is_dir() { args.path.clone() } else { folder_of(&args.path)? };
     let campaign = stored_campaign(&folder)?;
+    if args.format == Form::Trace && campaign.scenarios.iter().all(|scenario| scenario.stored.is_empty()) {
+        let folder = folder.join("records");
+        return Err(Failure::Missing(format!("{} holds no kept run to be drawn", folder.display())));
+    }
     match &args.output {
         Some(path) => {
             let mut bytes = Vec::new();

@@ -4,7 +4,7 @@ use super::{Cli, Exit, Failure, select};
 use crate::backends::Backend;
 use crate::campaign::{
     Capsule, Interrupt, Job, Keep, Progress, SAMPLE, Store, Task, cross_check, execute, judge, line_of,
-    record_of, replay_command, runs_to_keep,
+    line_until_broken, record_of, replay_command, runs_to_keep,
 };
 use crate::run::Detail;
 use crate::scenario::Seeds;
@@ -52,7 +52,7 @@ pub(super) struct Args {
     /// Run so many seeds of each scenario on turmoil too, and compare verdicts and times.
     #[arg(long, value_name = "K", default_value_t = 0)]
     cross_check: usize,
-    /// End at the first failing run.
+    /// End at the first failing run, and that run as soon as it certainly broke linearizability.
     #[arg(long)]
     fail_fast: bool,
 }
@@ -111,7 +111,8 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let remaining = crate::campaign::remaining(&tasks, &jobs, &done);
     let mut collector = Collector::new(&jobs, remaining.len(), store, done, args.fail_fast);
     let threads = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    execute(&jobs, &remaining, threads, &interrupt, &|job, seed| line_of(job, seed), &mut collector)?;
+    let make = if args.fail_fast { line_until_broken } else { line_of };
+    execute(&jobs, &remaining, threads, &interrupt, &make, &mut collector)?;
     let interrupted = interrupt.load(Ordering::Relaxed);
     let (store, mut campaign) = collector.finish(&jobs);
     campaign.partial = interrupted;

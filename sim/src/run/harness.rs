@@ -14,6 +14,7 @@ use crate::trace::TraceHash;
 use crate::view::View;
 use crate::world::{Action as WorldAction, FaultId, Happening, HostIndex, Layout, World};
 use firedrill_checkers::backup::Evidence;
+use firedrill_checkers::linear::online::Watch;
 use firedrill_checkers::record::{
     Action, GroundTruth, KeyIndex, Life, NodeClass, NodeIndex, NodeInfo, NodeTruth, Purpose, Records, Shard,
     SimTime, Topology,
@@ -32,6 +33,8 @@ pub struct Detail {
     pub messages: bool,
     /// The text of the events in this range, to compare two runs.
     pub events: std::ops::Range<u64>,
+    /// End the run as soon as it is certain that its history is not linearizable.
+    pub watch: bool,
 }
 
 /// What a run left.
@@ -61,7 +64,7 @@ pub fn run(scenario: &Scenario, seed: u64, detail: &Detail) -> Outcome {
 
 fn run_system<T: SystemUnderTest>(scenario: &Scenario, system: &T, seed: u64, detail: &Detail) -> Outcome {
     let layout = system.layout(&clients_of(scenario));
-    let setup = Setup::new(scenario, system, &layout);
+    let setup = Setup::new(scenario, system, &layout).watched(detail.watch);
     let settings = kernel_settings(scenario, &layout, seed, detail);
     let mut kernel = Kernel::new(layout, settings);
     if !detail.events.is_empty() {
@@ -126,6 +129,7 @@ pub struct Setup<'a> {
     shard_of: Box<dyn Fn(Key) -> node::Shard + 'a>,
     warmup: SimTime,
     quiesce: Duration,
+    watch: Option<Watch>,
 }
 
 impl<'a> Setup<'a> {
@@ -151,7 +155,13 @@ impl<'a> Setup<'a> {
             shard_of: Box::new(|key| system.shard_of(key)),
             warmup: SimTime(scenario.workload.load().start.unwrap_or(system.warmup()).micros()),
             quiesce: system.quiesce().0,
+            watch: None,
         }
+    }
+
+    /// The same, to be ended at the first certain violation of linearizability, if that is wanted.
+    pub fn watched(self, wanted: bool) -> Self {
+        Setup { watch: wanted.then(Watch::default), ..self }
     }
 }
 
@@ -222,6 +232,7 @@ struct Harness<'a> {
     reading: bool,
     loading: bool,
     ended: bool,
+    watch: Option<Watch>,
 }
 
 /// Requests of operators are numbered from here; all others are indices of operations.
@@ -242,6 +253,7 @@ impl<'a> Harness<'a> {
             shard_of: setup.shard_of,
             warmup: setup.warmup,
             quiesce: setup.quiesce,
+            watch: setup.watch,
             random: stream(seed, purpose::FAULTS, 0, 0),
             waiting: Vec::new(),
             struck: Vec::new(),
@@ -363,7 +375,11 @@ impl<'a> Harness<'a> {
     }
 
     fn ask(&mut self, asked: Asked, world: &mut dyn World) -> usize {
-        self.recorder.invoke(world.now(), asked)
+        let operation = self.recorder.invoke(world.now(), asked);
+        if let Some(watch) = &mut self.watch {
+            watch.invoked(self.recorder.operation(operation));
+        }
+        operation
     }
 
     /// Hand an operation to its client.
@@ -398,6 +414,9 @@ impl<'a> Harness<'a> {
             return;
         }
         self.recorder.complete(now, operation, outcome, by);
+        if let Some(watch) = &mut self.watch {
+            self.ended |= watch.completed(self.recorder.history(), operation).is_some();
+        }
         let recorded = self.recorder.operation(operation);
         match recorded.purpose {
             Purpose::Workload => {

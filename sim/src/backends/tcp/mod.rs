@@ -61,7 +61,7 @@ pub fn run(scenario: &Scenario, seed: u64, detail: &Detail, program: &Path) -> i
             let network = Network::take()?;
             set_network(network.bytes());
             let layout = system.layout(&clients_of(scenario));
-            let setup = Setup::new(scenario, system, &layout);
+            let setup = Setup::new(scenario, system, &layout).watched(detail.watch);
             let settings = kernel_settings(scenario, &layout, seed, detail);
             let child = Child {
                 program: program.to_owned(),

@@ -57,7 +57,7 @@ pub fn run(scenario: &Scenario, seed: u64, detail: &Detail) -> Option<Outcome> {
             let Go(scenario, seed, detail) = self;
             let wire = system.wire()?;
             let layout = system.layout(&clients_of(scenario));
-            let setup = Setup::new(scenario, system, &layout);
+            let setup = Setup::new(scenario, system, &layout).watched(detail.watch);
             let settings = kernel_settings(scenario, &layout, seed, detail);
             let mut world = Turmoil::new(layout, settings, wire);
             if !detail.events.is_empty() {
