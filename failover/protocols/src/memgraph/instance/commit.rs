@@ -2,6 +2,10 @@
 //!
 //! SYNC: MAIN waits for every replica, then commits whatever they said. STRICT_SYNC: MAIN commits only if every replica
 //! prepared the transaction, and tells them; a failure to tell is nobody's error. ASYNC: MAIN does not wait.
+//!
+//! The streams to SYNC and STRICT_SYNC replicas are all begun, and finished one after the other: a commit takes the sum of
+//! their round trips, and each that is silent costs its own thirty seconds. What is one message here, the transaction, leaves
+//! with the end of its stream.
 
 use super::super::message::{Answer, Why};
 use super::super::state::{InstanceId, Mode};
@@ -29,12 +33,20 @@ struct InFlight {
     previous: u64,
     /// Decided in two phases.
     strict: bool,
-    /// Replicas that have not answered the current phase.
-    waits: Vec<InstanceId>,
+    /// Replicas that have not answered the current phase; in the first, only the first of them has been asked.
+    waits: VecDeque<InstanceId>,
+    /// As the streams carry it.
+    encoded: Arc<Committed>,
     /// A replica that had to confirm did not.
     failed: bool,
     /// Second phase: the decision is being told.
     decided: bool,
+}
+
+impl InFlight {
+    fn prepare(&self, uuid: Uuid, two_phase: bool) -> Call {
+        Call::PrepareCommit { uuid, previous: self.previous, two_phase, committed: self.encoded.clone() }
+    }
 }
 
 impl Commits {
@@ -83,29 +95,29 @@ impl Instance {
         if let Err(refusal) = self.storage.graph().check(&transaction) {
             return self.answer_failure(cx, client, Why::Refused(refusal));
         }
+        let twice = self.config.quirks.concurrent_changes_twice;
         let (epoch, previous) = (self.storage.epoch(), self.storage.timestamp());
         let Some(main) = self.main() else { return };
         let committed = Arc::new(Committed { timestamp: main.next_timestamp, epoch, transaction });
         main.next_timestamp += 1;
         let strict = main.replicas.iter().any(|replica| replica.config.mode == Mode::StrictSync);
-        let (waits, failed) = (Vec::new(), false);
+        let encoded = match twice && !main.commits.waiting.is_empty() {
+            true => with_last_change_twice(&committed),
+            false => committed.clone(),
+        };
+        let (waits, failed, decided) = (VecDeque::new(), false, false);
         main.commits.current =
-            Some(InFlight { client, committed, previous, strict, waits, failed, decided: false });
+            Some(InFlight { client, committed, previous, strict, waits, encoded, failed, decided });
         self.ship(cx, strict);
         self.conclude(cx);
     }
 
-    /// Starts the stream to every replica that takes part in this phase. With a STRICT_SYNC replica, ASYNC ones are
+    /// Begins the stream to every replica that takes part in this phase. With a STRICT_SYNC replica, ASYNC ones are
     /// fed after the decision.
     fn ship(&mut self, cx: &mut Cx<'_, Memgraph>, two_phase: bool) {
         let uuid = self.uuid;
-        let twice = self.config.quirks.concurrent_changes_twice;
         let Some(main) = self.main() else { return };
         let Some(current) = &mut main.commits.current else { return };
-        let encoded = match twice && !main.commits.waiting.is_empty() {
-            true => with_last_change_twice(&current.committed),
-            false => current.committed.clone(),
-        };
         let mut check = Vec::new();
         for (at, replica) in main.replicas.iter_mut().enumerate() {
             let mode = replica.config.mode;
@@ -116,11 +128,14 @@ impl Instance {
             let free = mode != Mode::Async || !replica.rpc.is_busy();
             if replica.state == ReplicaState::Ready && free {
                 replica.state = ReplicaState::Replicating;
-                let (previous, committed) = (current.previous, encoded.clone());
-                let call = Call::PrepareCommit { uuid, previous, two_phase, committed };
-                replica.rpc.call(cx, Purpose::Prepare(current.committed.timestamp), call);
-                if mode != Mode::Async {
-                    current.waits.push(replica.config.id);
+                if mode == Mode::Async {
+                    replica.rpc.call(
+                        cx,
+                        Purpose::Prepare(current.committed.timestamp),
+                        current.prepare(uuid, false),
+                    );
+                } else {
+                    current.waits.push_back(replica.config.id);
                 }
                 continue;
             }
@@ -131,8 +146,23 @@ impl Instance {
             current.failed |= mode != Mode::Async;
             check.push(at);
         }
+        self.finish_next_stream(cx);
         for at in check {
             self.check_replica(cx, at);
+        }
+    }
+
+    /// Finishes the stream to the next replica that MAIN waits for.
+    fn finish_next_stream(&mut self, cx: &mut Cx<'_, Memgraph>) {
+        let uuid = self.uuid;
+        let Some(main) = self.main() else { return };
+        let Some(current) = &main.commits.current else { return };
+        let next = current.waits.front().filter(|_| !current.decided);
+        if let Some(replica) =
+            next.and_then(|id| main.replicas.iter_mut().find(|replica| replica.config.id == *id))
+        {
+            let call = current.prepare(uuid, current.strict);
+            replica.rpc.call(cx, Purpose::Prepare(current.committed.timestamp), call);
         }
     }
 
@@ -160,13 +190,32 @@ impl Instance {
         let id = replica.config.id;
         if let Some(current) = &mut main.commits.current
             && current.committed.timestamp == timestamp
-            && let Some(waits) = current.waits.iter().position(|waits| *waits == id)
+            && !current.decided
+            && current.waits.front() == Some(&id)
         {
-            current.waits.swap_remove(waits);
+            current.waits.pop_front();
             current.failed |= !confirmed;
+            self.finish_next_stream(cx);
             self.conclude(cx);
             self.next_commit(cx);
         }
+    }
+
+    /// A replica is unregistered: what waits for it has failed.
+    pub(super) fn leave_out(&mut self, cx: &mut Cx<'_, Memgraph>, id: InstanceId) {
+        let Some(main) = self.main() else { return };
+        let Some(current) = &mut main.commits.current else { return };
+        if !current.waits.contains(&id) {
+            return;
+        }
+        let first = current.waits.front() == Some(&id);
+        current.waits.retain(|waits| *waits != id);
+        current.failed |= !current.decided;
+        if first {
+            self.finish_next_stream(cx);
+        }
+        self.conclude(cx);
+        self.next_commit(cx);
     }
 
     /// A STRICT_SYNC replica heard the decision, or did not. If not, nobody is told: the client hears of success, and
@@ -232,7 +281,7 @@ impl Instance {
             if replica.config.mode == Mode::StrictSync && replica.state == ReplicaState::Replicating {
                 let call = Call::FinalizeCommit { uuid, timestamp, commit };
                 replica.rpc.call(cx, Purpose::Finalize(timestamp), call);
-                current.waits.push(replica.config.id);
+                current.waits.push_back(replica.config.id);
             }
         }
         if commit {

@@ -73,7 +73,11 @@ impl ReplicaClient {
 impl Instance {
     pub(super) fn on_heartbeat_timer(&mut self, cx: &mut Cx<'_, Memgraph>) {
         let Some(main) = self.main() else { return };
-        for replica in main.replicas.iter_mut().filter(|replica| !replica.rpc.is_busy()) {
+        // A stream that was begun holds the connection, also before its end is sent.
+        let free = |replica: &&mut ReplicaClient| {
+            !replica.rpc.is_busy() && replica.state != ReplicaState::Replicating
+        };
+        for replica in main.replicas.iter_mut().filter(free) {
             replica.rpc.call(cx, Purpose::Beat, Call::FrequentHeartbeat);
         }
         cx.set_timer(Timer::Heartbeat, HEARTBEAT);

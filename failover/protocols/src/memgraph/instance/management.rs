@@ -204,6 +204,7 @@ impl Instance {
         // What waits for it has failed.
         let failed = main.replicas[at].rpc.failed(cx);
         self.on_replica_failed(cx, at, failed);
+        self.leave_out(cx, id);
         if let Some(main) = self.main() {
             main.replicas[at].rpc.shut(cx);
             main.replicas.remove(at);
