@@ -307,6 +307,23 @@ fn strict_sync_aborts_while_a_replica_is_down_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_strict_replica_gets_in_sync_although_commits_never_pause() {
+    let mut cluster = Cluster::new(Setup { modes: [Mode::StrictSync; 3], ..Setup::default() });
+    cluster.append(1);
+    cluster.world.crash(DATA[2], false);
+    cluster.world.start(DATA[2]);
+    // A commit takes six milliseconds, so each answer of the replica finds one under way.
+    let ask = |value| {
+        let op = Op::Append { key: Key(1), value, bytes: 8 };
+        let request = cluster.world.ask(CLIENT, op, PATIENCE);
+        cluster.world.run(Duration::from_millis(5));
+        request
+    };
+    let last = (2..600).map(ask).last().expect("many were asked");
+    assert_eq!(cluster.world.answer(last), Outcome::Done);
+}
+
+#[test]
 fn until_v3_12_a_sync_failure_was_an_error_though_the_write_is_there() {
     let instance = InstanceConfig { sync_failure: SyncFailure::Error, ..InstanceConfig::default() };
     let mut cluster = Cluster::new(Setup { instance, ..Setup::default() });

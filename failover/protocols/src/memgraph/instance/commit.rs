@@ -294,6 +294,7 @@ impl Instance {
     fn finish(&mut self, cx: &mut Cx<'_, Memgraph>) {
         let Some(main) = self.main() else { return };
         let Some(current) = main.commits.current.take() else { return };
+        self.settle_waiting();
         match (current.failed, current.strict, self.config.sync_failure) {
             (true, true, _) => self.answer_failure(cx, current.client, Why::StrictReplica),
             (true, false, SyncFailure::Error) => self.answer_failure(cx, current.client, Why::SyncReplica),

@@ -52,6 +52,8 @@ pub(super) struct ReplicaClient {
     /// Transactions that it is known to have.
     pub(super) known_committed: u64,
     misses: u8,
+    /// It was in sync up to here while a transaction was being committed: what that means is seen when it has ended.
+    settling: Option<u64>,
     /// Who asked for its registration, if that was not a promotion.
     pub(super) registrar: Option<SessionId>,
 }
@@ -65,6 +67,7 @@ impl ReplicaClient {
             state: ReplicaState::MaybeBehind,
             known_committed: 0,
             misses: 0,
+            settling: None,
             registrar: None,
         }
     }
@@ -120,6 +123,8 @@ impl Instance {
                 self.check_replica(cx, at);
             }
             (Purpose::Introduce, _) => self.ask_for_registration(cx, at),
+            // Settled meanwhile.
+            (Purpose::Check, _) if !self.is_doubtful(at) => {}
             (Purpose::Check, Return::Heartbeat { ok, timestamp, epoch, committed }) => {
                 self.judge(cx, at, ok, timestamp, epoch, committed);
             }
@@ -201,7 +206,7 @@ impl Instance {
             return self.recover(cx, at, None);
         }
         if timestamp >= self.storage.timestamp() {
-            return self.settle(at);
+            return self.settle(at, timestamp);
         }
         self.recover(cx, at, Some(timestamp));
     }
@@ -235,7 +240,7 @@ impl Instance {
     /// The replica took what we sent: is that all by now?
     fn recovered(&mut self, cx: &mut Cx<'_, Memgraph>, at: usize, timestamp: u64) {
         if timestamp >= self.storage.timestamp() {
-            self.settle(at);
+            self.settle(at, timestamp);
         } else {
             self.doubt(at);
         }
@@ -246,13 +251,31 @@ impl Instance {
         self.check_replica(cx, at);
     }
 
-    /// In sync, unless a transaction that the replica was not sent is being committed right now.
-    fn settle(&mut self, at: usize) {
+    /// In sync; but while a transaction is being committed that the replica was not sent, that is seen at its end: the
+    /// real MAIN takes the lock that commits hold.
+    fn settle(&mut self, at: usize, timestamp: u64) {
         let Some(main) = self.main() else { return };
-        let missed = main.commits.is_busy();
+        let busy = main.commits.is_busy();
         let replica = &mut main.replicas[at];
-        replica.state = if missed { ReplicaState::MaybeBehind } else { ReplicaState::Ready };
         replica.misses = 0;
+        replica.settling = busy.then_some(timestamp);
+        replica.state = if busy { ReplicaState::MaybeBehind } else { ReplicaState::Ready };
+    }
+
+    /// A commit has ended: replicas that waited for that are in sync, if they lack nothing now.
+    pub(super) fn settle_waiting(&mut self) {
+        let own = self.storage.timestamp();
+        let Some(main) = self.main() else { return };
+        for replica in &mut main.replicas {
+            let settled = replica.settling.take().is_some_and(|timestamp| timestamp >= own);
+            if settled && replica.state == ReplicaState::MaybeBehind {
+                replica.state = ReplicaState::Ready;
+            }
+        }
+    }
+
+    fn is_doubtful(&self, at: usize) -> bool {
+        matches!(&self.state, State::Main(main) if main.replicas[at].state == ReplicaState::MaybeBehind)
     }
 
     /// How many transactions each replica lacks, as far as we know.
