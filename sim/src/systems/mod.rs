@@ -58,7 +58,7 @@ pub trait SystemUnderTest {
 #[serde(rename_all = "snake_case")]
 pub enum SystemConfig {
     /// A replicated graph whose primary holds a lease.
-    Agent(agent::Config),
+    Agent(Box<agent::Config>),
     /// A Redis or Valkey cluster.
     Cluster(cluster::Config),
     /// Memgraph: Raft coordinators, data instances, and routing clients.
@@ -95,7 +95,7 @@ impl SystemConfig {
     /// Do something with it.
     pub fn visit<V: Visit>(&self, visitor: V) -> V::Out {
         match self {
-            SystemConfig::Agent(system) => visitor.visit(system),
+            SystemConfig::Agent(system) => visitor.visit(&**system),
             SystemConfig::Cluster(system) => visitor.visit(system),
             SystemConfig::Memgraph(system) => visitor.visit(system),
             SystemConfig::Own(system) => visitor.visit(system),

@@ -138,21 +138,17 @@ impl DataNode {
         match message {
             DiskMessage::Locked { granted, epoch } => self.on_locked(cx, granted, epoch),
             DiskMessage::Blocks { previous, entries, last } => self.on_blocks(cx, previous, &entries, last),
-            DiskMessage::Written { upto } => {
-                if self.disk.owned {
-                    self.wal.flushed_to(upto);
-                    self.advance(cx);
-                    if self.wal.flushed() < self.disk.sent {
-                        self.await_disk(cx);
-                    }
+            DiskMessage::Written { upto } if self.disk.owned => {
+                self.wal.flushed_to(upto);
+                self.advance(cx);
+                if self.wal.flushed() < self.disk.sent {
+                    self.await_disk(cx);
                 }
             }
-            DiskMessage::Conflict { epoch } => {
-                if self.holds_role() {
-                    cx.note(|| alloc::format!("the disk refuses us: its epoch is {}", epoch.0));
-                    self.give_back(cx);
-                    self.adopt_term(cx, epoch);
-                }
+            DiskMessage::Conflict { epoch } if self.holds_role() => {
+                cx.note(|| alloc::format!("the disk refuses us: its epoch is {}", epoch.0));
+                self.give_back(cx);
+                self.adopt_term(cx, epoch);
             }
             // With several victims the wait counts from the last one's slot.
             DiskMessage::Poisoned { .. } if self.state == State::Promoting => {
