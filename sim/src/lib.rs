@@ -8,6 +8,7 @@ pub mod backends;
 pub mod campaign;
 pub mod cli;
 pub mod faults;
+pub mod fuzz;
 pub mod kernel;
 pub mod nearest;
 pub mod own;

@@ -47,8 +47,10 @@ pub const TABLE: &[Row] = &[
     Row {
         fault: "link cut, one way or both",
         kernel: Exact,
-        turmoil: Approximated("streams move on at the heal, not at the next retransmission"),
-        tcp: Approximated("streams move on at the heal, not at the next retransmission"),
+        turmoil: Exact,
+        tcp: Approximated(
+            "real segments are acknowledged before the cut holds them: no stream is ever given up",
+        ),
     },
     Row {
         fault: "link slow: delay, jitter, bandwidth",

@@ -740,8 +740,8 @@ async fn dial_and_serve<N: Net>(dial: Dial<N>, outbox: Rc<Outbox>, mut place: Pl
     place.outward.1 = *target.ip();
     let back = (place.outward.1, place.outward.0);
     let connect = async {
-        tokio::time::sleep(place.gate.delay(place.outward, HANDSHAKE_BYTES)).await;
         place.gate.pass_both(place.outward).await;
+        tokio::time::sleep(place.gate.delay(place.outward, HANDSHAKE_BYTES)).await;
         let stream = dial.net.connect(dial.source, target).await;
         tokio::time::sleep(place.gate.delay(back, HANDSHAKE_BYTES)).await;
         // The answer, a refusal too, comes through the link.

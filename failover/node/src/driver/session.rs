@@ -146,7 +146,7 @@ pub(super) async fn serve<T: AsyncRead + AsyncWrite>(stream: T, outbox: Rc<Outbo
 /// The end of patience with a peer that does not take what was sent before the close. A cut does not count against it.
 async fn linger(outbox: &Outbox, place: &Place) {
     outbox.closed.notified().await;
-    place.gate.pass(place.outward).await;
+    place.gate.wait_open(place.outward).await;
     tokio::time::sleep(LINGER).await;
 }
 
@@ -176,7 +176,8 @@ async fn write_all<T: AsyncWrite>(
 async fn read_all<T: AsyncRead>(reader: &mut ReadHalf<T>, place: &Place) -> Closed {
     let mut buffer = BytesMut::new();
     loop {
-        place.gate.pass(place.inward()).await;
+        // Nothing has come yet that a cut could hold back.
+        place.gate.wait_open(place.inward()).await;
         buffer.reserve(READ_CHUNK);
         let read = reader.read_buf(&mut buffer).await;
         // A cut that fell while we waited holds back what arrived through it.

@@ -40,8 +40,13 @@ fn watch(child: &mut Child) -> std::io::Result<f64> {
 }
 
 fn high_water(process: u32) -> Option<f64> {
+    field(process, "VmHWM:")
+}
+
+/// A size that the kernel tells of a process, in MiB.
+pub(super) fn field(process: u32, name: &str) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib / 1024.0)
 }

@@ -3,8 +3,10 @@
 mod backups;
 mod checkers;
 mod figure;
+mod fuzz;
 mod gossip;
 mod memory;
+mod node;
 mod reports;
 mod speed;
 
@@ -30,6 +32,9 @@ pub(super) struct Args {
     /// `checkers`: this many random small histories of each kind against the definition.
     #[arg(long, default_value_t = 0, value_name = "COUNT")]
     proof: u64,
+    /// `fuzz`: inputs for each parser.
+    #[arg(long, default_value_t = 1_000_000, value_name = "COUNT")]
+    inputs: u64,
 }
 
 /// A group of figures.
@@ -47,6 +52,10 @@ enum Section {
     Checkers,
     /// A restore drill over a long chain, and a year of nightly backups.
     Backups,
+    /// What peers can make a node of real sockets keep.
+    Node,
+    /// Damaged input for every parser.
+    Fuzz,
 }
 
 pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
@@ -60,6 +69,8 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             Section::Gossip => gossip::measure(cli, &mut table)?,
             Section::Checkers => checkers::measure(args, &mut table)?,
             Section::Backups => backups::measure(&mut table)?,
+            Section::Node => node::measure(&mut table)?,
+            Section::Fuzz => fuzz::measure(args.inputs, &mut table)?,
         }
     }
     Ok(if table.met() { Exit::Holds } else { Exit::Verdict(3) })
