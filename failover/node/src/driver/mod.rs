@@ -665,7 +665,7 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
 fn push<S: System>(state: &Session<S>, out: &mut BytesMut, gate: &Gate) {
     if !out.is_empty() {
         let delay = gate.delay(state.outward, out.len());
-        state.outbox.push(out, Instant::now() + delay);
+        state.outbox.push(out, Instant::now(), delay);
     }
 }
 

@@ -26,6 +26,9 @@ pub(super) enum SessionEvent {
 /// Bytes read at once.
 const READ_CHUNK: usize = 16 << 10;
 
+/// Bytes that are written at once, if they did not come as one message.
+const PIECE_MAX: usize = 64 << 10;
+
 /// How long a closed session may take to hand over what was sent before.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -52,13 +55,17 @@ impl Outbox {
         self.state.borrow().waiting
     }
 
-    /// Queue bytes that may not arrive before `due`.
-    pub fn push(&self, bytes: &mut BytesMut, due: Instant) {
+    /// Queue bytes that may not arrive before `now + delay`. What may leave at once joins what waits already, so that
+    /// many small messages to a slow peer cost little more than their bytes.
+    pub fn push(&self, bytes: &mut BytesMut, now: Instant, delay: Duration) {
         let mut state = self.state.borrow_mut();
         state.waiting += bytes.len();
+        let due = now + delay;
         let due = state.pieces.back().map_or(due, |last| due.max(last.0));
         match state.pieces.back_mut() {
-            Some(last) if last.0 == due => last.1.extend_from_slice(bytes),
+            Some(last) if last.0 == due || due <= now && last.1.len() < PIECE_MAX => {
+                last.1.extend_from_slice(bytes);
+            }
             _ => state.pieces.push_back((due, bytes.split())),
         }
         bytes.clear();

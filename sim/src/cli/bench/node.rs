@@ -51,7 +51,7 @@ pub(super) fn measure<W: Write>(table: &mut Table<W>) -> Result<(), Failure> {
     let _ = (0..QUESTIONS).try_for_each(|_| stalled.write_all(b"*2\r\n$3\r\nGET\r\n$5\r\nlarge\r\n"));
     set_many(&mut client, 0..WARM)?;
     let grown = node.resident() - before;
-    let what = format!("growth with a client that asked for {} MiB", QUESTIONS * LARGE >> 20);
+    let what = format!("growth with a client that asked for {} MiB", (QUESTIONS * LARGE) >> 20);
     table.figure(&what, grown, "MiB", Bar::AtMost(OUTBOX_MIB))?;
     Ok(())
 }
