@@ -125,8 +125,7 @@ impl ClusterNode {
         let gate = SlotGate { table: &self.table, settings: &self.settings, key_has_left: false };
         self.server.follow(cx, Some(address), &gate);
         if shard != self.shard {
-            self.shard = shard;
-            self.server.move_to_shard(cx, shard);
+            self.refresh_shard(cx);
             if !self.settings.quirks.cached_offset_counts {
                 // What we have belongs to another shard: it says nothing about our place in this one.
                 self.server.forget_position(cx);
@@ -143,6 +142,15 @@ impl ClusterNode {
         let gone: Vec<Key> = lost.iter().flat_map(|&slot| self.keys_in(slot)).collect();
         if !gone.is_empty() {
             self.server.store.execute(&Data::Del(gone));
+        }
+    }
+
+    /// Says which shard it serves, if it is another one now. Who moved may have been heard of before whose slots they are.
+    pub(super) fn refresh_shard(&mut self, cx: &mut Ctx<'_>) {
+        let shard = self.shard_of(self.table.me);
+        if shard != self.shard {
+            self.shard = shard;
+            self.server.move_to_shard(cx, shard);
         }
     }
 
@@ -208,8 +216,7 @@ impl ClusterNode {
         } else if let Some(command) = unknown {
             let reply = self.on_cluster_command(cx, session, command);
             if let Some(reply) = reply {
-                // The original writes its replies after it has saved, too.
-                self.send_when_saved(cx, session, Message::Redis(reply.into()));
+                self.reply_when_saved(cx, session, reply);
             }
         }
     }

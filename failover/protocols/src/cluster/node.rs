@@ -15,6 +15,7 @@ use crate::contract::{
     Closed, Cx, DiskError, DiskImage, Duration, Inspection, Mark, Node, Observation, Opened, Random, Role,
     SessionId, Shard, Signal, Token,
 };
+use crate::redis::message::Reply;
 use crate::redis::server::{Server, Timer as DataTimer};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -276,13 +277,23 @@ impl ClusterNode {
     }
 
     /// Sends what may not be said before `nodes.conf` is durable.
-    pub(super) fn send_when_saved(&mut self, cx: &mut Ctx<'_>, session: SessionId, message: Message) {
+    fn send_when_saved(&mut self, cx: &mut Ctx<'_>, session: SessionId, message: Message) {
         if self.todo.save == Save::Sync {
             self.outbox.push((session, message));
         } else if let Some(token) = self.saving {
             cx.after(token).send(session, message);
         } else {
             cx.send(session, message);
+        }
+    }
+
+    /// Answers a command of the machinery: after the save that it asked for, as the original does. A reply that saves
+    /// nothing does not wait for a save under way: the replies to data commands on its session do not either.
+    pub(super) fn reply_when_saved(&mut self, cx: &mut Ctx<'_>, session: SessionId, reply: Reply) {
+        if self.todo.save == Save::Sync {
+            self.outbox.push((session, Message::Redis(reply.into())));
+        } else {
+            self.server.reply(cx, session, reply);
         }
     }
 
@@ -302,6 +313,7 @@ impl ClusterNode {
         }
         if core::mem::take(&mut self.todo.state) {
             self.update_state(cx, now);
+            self.refresh_shard(cx);
         }
         self.save_now(cx);
         self.announce(cx);
