@@ -6,6 +6,7 @@
 mod backups;
 mod compared;
 mod figures;
+mod incident;
 mod overview;
 mod scenario;
 mod strikes;

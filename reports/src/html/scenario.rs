@@ -1,7 +1,7 @@
 //! One scenario for the engineer: what it is, what it promised, how the runs spread, what was lost, and the worst run.
 
 use super::overview::{badge, class, sign};
-use super::{backups, cell, figure, figures, number_cell, table};
+use super::{backups, cell, figure, figures, incident, number_cell, table};
 use crate::headline::{Mood, longest_phase, loss_age};
 use crate::result::{
     ExpectationResult, RunLine, ScenarioResult, ScenarioSummary, StoredRun, Verdict, judgement_word,
@@ -369,6 +369,7 @@ fn one_run(id: &str, scenario: &str, run: &StoredRun) -> String {
         out.push_str(&figure("wide", &svg, &series.words()));
     }
     out.push_str(&backups::of_run(&run.records));
+    out.push_str(&incident::of_run(run));
     out.push_str(&format!("<pre>{}</pre>\n", escape(&run.replay)));
     let told = story(&run.records, Some(&run.measurement), &run.violations, false).to_text();
     if !told.is_empty() {

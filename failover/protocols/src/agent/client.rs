@@ -140,11 +140,16 @@ impl Client {
     /// Sends what waits, if there is somebody to send it to.
     fn pump(&mut self, cx: &mut Cx<'_, Agent>) {
         let Some((session, _)) = self.primary.filter(|_| self.primary_open) else { return };
+        // The silence is that of the oldest question: a new one must not begin it anew, or a client that asks often enough
+        // would stay for ever on a session whose peer is gone without a word.
+        let waits = self.open.values().any(|open| open.sent == Some(session));
+        if !waits && !self.queue.is_empty() {
+            cx.set_timer(Timer::Silence, self.settings.routing.silence);
+        }
         while let Some(id) = self.queue.pop_front() {
             let Some(open) = self.open.get_mut(&id) else { continue };
             open.sent = Some(session);
             cx.send(session, Message::Query { id, op: open.op.clone(), seen: self.seen });
-            cx.set_timer(Timer::Silence, self.settings.routing.silence);
         }
     }
 
