@@ -44,6 +44,8 @@ enum Phase {
     Closing(Put),
     /// The catalog entry is being put.
     Publishing(BackupId),
+    /// The names are asked for once more: restores that began meanwhile hold what they read.
+    Holding,
     /// The session and old chains are being deleted.
     Expiring,
 }
@@ -336,8 +338,13 @@ impl BackupAgent {
                 cx.note(|| alloc::format!("backup {} is listed", id.0));
                 cx.observe(Observation::Gauge { name: "backup_listed", value: u64::from(id.0) });
                 cx.observe(Observation::Gauge { name: "backup_bytes", value: self.published });
-                self.expire(cx);
+                self.phase = Phase::Holding;
+                for id in self.mirror.held() {
+                    self.mirror.delete(Name::Hold(id));
+                }
+                self.store.ask(cx, StoreAsk::List);
             }
+            Phase::Holding => self.expire(cx),
             Phase::Expiring => self.ended(cx),
             other @ (Phase::Idle | Phase::Opening(_)) => self.phase = other,
         }
@@ -383,16 +390,17 @@ impl BackupAgent {
                 }
             }
             (StoreAsk::List, StoreAnswer::Names(names)) => {
+                let reading = matches!(self.phase, Phase::Reading);
                 for name in names.iter() {
                     match name {
-                        Name::Catalog(_) | Name::Session | Name::Hold(_) => {
+                        Name::Hold(_) => {
+                            let object = Object::Position(Position::default());
+                            self.mirror.take(Put { name: *name, object, condition: Condition::Always });
+                        }
+                        Name::Catalog(_) | Name::Session if reading => {
                             self.store.ask(cx, StoreAsk::Get { name: *name });
                         }
-                        Name::Block(..)
-                        | Name::Log(_)
-                        | Name::Segment(..)
-                        | Name::Writer
-                        | Name::Point(_) => {}
+                        _ => {}
                     }
                 }
             }
