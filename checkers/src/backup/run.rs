@@ -253,6 +253,8 @@ impl Acknowledged {
 
 /// The restores that were ordered, and the disaster that did not come.
 fn orders(records: &Records, evidence: &Evidence, acknowledged: &Acknowledged, measured: &mut Backups) {
+    // A restore that found its backup expired reads the list again: what it lacks counts from the last time.
+    let mut reads: BTreeMap<u32, SimTime> = BTreeMap::new();
     for observation in &records.observations {
         let Fact::Gauge { name, value } = &observation.fact else { continue };
         match name.as_str() {
@@ -263,17 +265,17 @@ fn orders(records: &Records, evidence: &Evidence, acknowledged: &Acknowledged, m
                 let level = *value as u64;
                 measured.restore_level = Some(measured.restore_level.unwrap_or(level).min(level));
             }
-            "restore_reads" => {
-                let of_order = |shown: &&Shown| shown.order == *value as u32;
-                let Some(shown) = evidence.restores.iter().find(of_order) else { continue };
-                let Some(state) = &shown.restore.state else { continue };
-                let (writes, bytes) = acknowledged.missing(state, observation.instant.at);
-                measured.restored += 1;
-                measured.restore_rpo_writes = measured.restore_rpo_writes.max(Some(writes));
-                measured.restore_rpo_bytes = measured.restore_rpo_bytes.max(Some(bytes));
-            }
+            "restore_reads" => drop(reads.insert(*value as u32, observation.instant.at)),
             _ => {}
         }
+    }
+    for (order, at) in reads {
+        let given = evidence.restores.iter().find(|shown| shown.order == order);
+        let Some(state) = given.and_then(|shown| shown.restore.state.as_ref()) else { continue };
+        let (writes, bytes) = acknowledged.missing(state, at);
+        measured.restored += 1;
+        measured.restore_rpo_writes = measured.restore_rpo_writes.max(Some(writes));
+        measured.restore_rpo_bytes = measured.restore_rpo_bytes.max(Some(bytes));
     }
     let own = evidence.restores.iter().filter(|shown| shown.order == 0 && shown.restore.state.is_some());
     if let Some(newest) = own.max_by_key(|shown| (shown.term, shown.restore.target))
