@@ -225,11 +225,16 @@ fn collect(
     for i in 0..lane.len() {
         let (inv, ret) = (lane.inv[i], lane.ret[i]);
         match lane.kind[i] {
-            Kind::Read => see(&mut cells[dense.a(i)], inv, ret),
-            Kind::Write => {
-                let value = dense.a(i);
-                repeated |= value == 0;
-                write(&mut cells[value], i as u32, inv, ret, &mut repeated, || future = Some(value));
+            // One path for both: which of them comes next cannot be foreseen, and a wrong guess costs more than this.
+            kind @ (Kind::Read | Kind::Write) => {
+                let (value, writes) = (dense.a(i), kind == Kind::Write);
+                let cell = &mut cells[value];
+                repeated |= writes & ((value == 0) | (cell.writer != NONE));
+                if writes & (cell.f < inv) {
+                    future = Some(value);
+                }
+                cell.writer = if writes { i as u32 } else { cell.writer };
+                see(cell, inv, ret);
             }
             Kind::Cas => {
                 cas = true;
