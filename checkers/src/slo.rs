@@ -276,7 +276,7 @@ fn worst_minute(records: &Records) -> f64 {
     for op in records.history.operations.iter().filter(|op| op.purpose == Purpose::Workload) {
         if let (true, Some(completed)) = (op.outcome.is_ok(), op.completed) {
             let sum = minutes.entry(op.invoked.at.0 / 60_000_000).or_default();
-            sum.0 += completed.at.0 - op.invoked.at.0;
+            sum.0 += completed.at.0.saturating_sub(op.invoked.at.0);
             sum.1 += 1;
         }
     }
