@@ -138,7 +138,9 @@ fn eat_replication(bytes: &[u8]) -> bool {
 fn eat_bolt(side: Side, bytes: &[u8]) -> bool {
     let mut codec = MemgraphWire.codec(Kind::Bolt, side);
     if side == Side::Dialled {
-        for bolt in [Bolt::Hello, Bolt::Route, Bolt::Run(Query::Read(Vertex(1)))] {
+        // What the sample answers.
+        let begin = Bolt::Begin { read: true };
+        for bolt in [Bolt::Hello, Bolt::Route, begin, Bolt::Run(Query::Read(Vertex(1)))] {
             codec.encode(Graph::Bolt(bolt), &mut BytesMut::new());
         }
     }
