@@ -268,10 +268,9 @@ fn our_sentinels_replace_a_killed_real_primary_and_the_meter_measures_it() {
         },
         observations: observations(facts, &addresses[..3], began),
         journal: Journal { faults: vec![fault], life, ..Journal::default() },
-        truth: None,
-        cut_clients: Vec::new(),
         end,
         healed,
+        ..Records::default()
     };
     let measured = meter::measure(&records, &MeterOptions::default());
     let rto = measured.rto.first.expect("the fault had an effect");

@@ -127,7 +127,7 @@ fn spans(records: &Records) -> Vec<Span> {
         until_ms: fault.healed.map(|healed| healed.at.as_ms()),
     };
     let mut spans: Vec<Span> = records.journal.faults.iter().map(fault).collect();
-    for lane in lanes(&records).lanes.iter().filter(|lane| lane.class == NodeClass::Data) {
+    for lane in lanes(records).lanes.iter().filter(|lane| lane.class == NodeClass::Data) {
         spans.extend(lane.roles.iter().map(|role| Span {
             lane: lane.name.clone(),
             label: role_word(role.what).to_owned(),

@@ -30,6 +30,7 @@ pub(super) fn peak_of(cli: &Cli, arguments: &[&OsStr]) -> std::io::Result<f64> {
 }
 
 /// The high-water mark of a child, in MiB; it never falls, so its last reading counts.
+#[expect(clippy::disallowed_methods, reason = "a child in real time is watched")]
 fn watch(child: &mut Child) -> std::io::Result<f64> {
     let mut peak = f64::NAN;
     while child.try_wait()?.is_none() {

@@ -15,7 +15,7 @@ const SCENARIO: &str = "sentinel/primary-crash";
 pub(super) fn measure<W: Write>(cli: &Cli, table: &mut Table<W>) -> Result<(), Failure> {
     table.heading("reports")?;
     let folder = std::env::temp_dir().join(format!("firedrill-bench-{}", std::process::id()));
-    let measured = store_runs(cli, &folder).and_then(|()| Ok(make_report(&folder)?));
+    let measured = store_runs(cli, &folder).and_then(|()| make_report(&folder));
     std::fs::remove_dir_all(&folder)?;
     let what = format!("{RUNS} stored runs to a page");
     table.figure(&what, measured?, "s of CPU", Bar::AtMost(SECONDS))?;

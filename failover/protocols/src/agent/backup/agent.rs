@@ -382,13 +382,14 @@ impl BackupAgent {
                 self.claim(cx, Some(writer));
             }
             (StoreAsk::Get { name: Name::Writer }, StoreAnswer::Missing) => self.claim(cx, None),
-            (StoreAsk::Put { name: Name::Writer, object, .. }, StoreAnswer::Refused(there)) => {
-                // Our own put whose answer was lost, or another writer.
-                if there != Some(digest_of(object)) && self.writer.is_some() {
-                    self.writer = None;
-                    return self.broke(cx, "another agent has the right to write");
-                }
+            // Another writer, and not our own put whose answer was lost.
+            (StoreAsk::Put { name: Name::Writer, object, .. }, StoreAnswer::Refused(there))
+                if there != Some(digest_of(object)) && self.writer.is_some() =>
+            {
+                self.writer = None;
+                return self.broke(cx, "another agent has the right to write");
             }
+            (StoreAsk::Put { name: Name::Writer, .. }, StoreAnswer::Refused(_)) => {}
             (StoreAsk::List, StoreAnswer::Names(names)) => {
                 let reading = matches!(self.phase, Phase::Reading);
                 for name in names.iter() {
