@@ -76,8 +76,8 @@ impl<N: Network> Server<N> {
 
     async fn lead_or_follow(self: Rc<Self>) {
         let peer = ask(&self.network, self.peer, "role".to_owned()).await;
-        if self.preferred && peer.is_ok_and(|role| role != "primary") || self.preferred && !self.fetch().await
-        {
+        let follows = peer.is_ok_and(|role| role == "primary") && self.fetch().await;
+        if self.preferred && !follows {
             self.become_primary();
         } else {
             (self.tell)(false);
