@@ -69,8 +69,15 @@ fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     panic!("within a minute there was no {what}");
 }
 
-fn write(connection: &mut ClusterConnection, number: u32) -> Option<()> {
-    connection.set(format!("key-{number}"), number).ok()
+/// Write once; after an error the client begins anew, as applications do.
+fn write(client: &ClusterClient, connection: &mut ClusterConnection, number: u32) -> Option<()> {
+    let written = connection.set(format!("key-{number}"), number).ok();
+    if written.is_none()
+        && let Ok(fresh) = client.get_connection()
+    {
+        *connection = fresh;
+    }
+    written
 }
 
 #[test]
@@ -84,13 +91,13 @@ fn redis_rs_writes_to_every_shard_through_a_failover_and_loses_nothing_that_was_
         .expect("valid addresses");
     let mut connection = eventually("cluster", || client.get_connection().ok());
     for number in 0..200 {
-        eventually("write before the failure", || write(&mut connection, number));
+        eventually("write before the failure", || write(&client, &mut connection, number));
     }
     // Replication is asynchronous: what is in the replicas' hands is promised.
     std::thread::park_timeout(Duration::from_millis(500));
     nodes.kill("node-1");
     for number in 200..400 {
-        eventually("write after the failure", || write(&mut connection, number));
+        eventually("write after the failure", || write(&client, &mut connection, number));
     }
     for number in 0..400 {
         let read = || connection.get::<_, Option<u32>>(format!("key-{number}")).ok();

@@ -15,8 +15,8 @@ use turmoil::net::{TcpListener, TcpStream, UdpSocket};
 /// the simulation.
 const BACKLOG: usize = 1024;
 
-/// A packet out and its answer back, each one tick.
-const ROUND_TRIP: Duration = Duration::from_millis(2);
+/// A packet takes one tick.
+const ONE_WAY: Duration = Duration::from_millis(1);
 
 /// How long an accepted stream waits to learn from which of several machines on one turmoil host it was dialled.
 const SOURCE_PATIENCE: Duration = Duration::from_millis(10);
@@ -88,7 +88,11 @@ impl Net for TurmoilNet {
 
     async fn connect(&self, from: Option<Ipv4Addr>, to: SocketAddrV4) -> io::Result<Self::Stream> {
         if !self.sources.listens(to) {
-            tokio::time::sleep(ROUND_TRIP).await;
+            // Who begins to listen before the packet is there accepts it.
+            tokio::time::sleep(ONE_WAY).await;
+        }
+        if !self.sources.listens(to) {
+            tokio::time::sleep(ONE_WAY).await;
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let stream = TcpStream::connect(to).await?;
