@@ -25,7 +25,7 @@ pub(super) struct Args {
 }
 
 /// A scenario with this tag is not calm without its faults: its own settings restart nodes (an orchestrator's rolling
-/// restart), or its faults include the commands that complete the set-up.
+/// restart), its faults include the commands that complete the set-up, or every node takes writes on purpose.
 const EVENTFUL: &str = "eventful";
 
 /// The name and digest of every run, one a line.
