@@ -2,12 +2,14 @@
 //! under the faults, the workload, the checkers and the meter of a scenario file.
 //!
 //! ```no_run
-//! use firedrill::own::{Client, Drill, Env, Op, Outcome, net};
+//! use firedrill::own::{Client, Drill, Env, Failure, Op, Outcome, net};
 //!
 //! struct Toy;
 //! impl Client for Toy {
 //!     async fn call(&mut self, op: Op) -> Outcome {
-//!         todo!("speak your protocol over net::TcpStream: {op:?}")
+//!         // Speak your protocol over net::TcpStream here; what it cannot do is refused.
+//!         drop(op);
+//!         Outcome::Fail(Failure::Rejected)
 //!     }
 //! }
 //!
