@@ -17,6 +17,7 @@
 //! [`Overall::Unknown`] with the budget spent. It depends on the history and the options, never on time or threads.
 
 pub mod columns;
+mod direct;
 mod explain;
 mod from_records;
 pub mod levels;
@@ -90,6 +91,13 @@ pub fn check_columns(columns: &Columns, source: &dyn Source, options: &Options) 
     let keys =
         outcomes.into_iter().enumerate().map(|(k, outcome)| outcome.report(columns, k, source)).collect();
     Report::new(keys)
+}
+
+/// The verdict alone on a run, sooner than by way of columns where it is that nothing is wrong.
+///
+/// Takes the numbers of events ([`crate::record::Instant::seq`]) as the order of time.
+pub fn verdict_of(history: &History, options: &Options) -> Overall {
+    if direct::holds(history) { Overall::Holds } else { verdict(&columns_of(history), options) }
 }
 
 /// The verdict alone.
