@@ -6,6 +6,10 @@
 use super::rng::Rng;
 use crate::linear::columns::{Builder, Columns, KeyMeta, Kind, NIL, OPEN, Token};
 use crate::linear::{self, Options, Overall};
+use crate::record::{
+    Action, Failure, History, Instant, KeyIndex, KeyInfo, NodeIndex, Operation, Outcome, Purpose, Returned,
+    SimTime,
+};
 
 /// What kind of history to draw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -320,6 +324,65 @@ pub fn to_columns(history: &Small, flavour: Flavour) -> Columns {
     columns
 }
 
+/// Small histories as the record of one run, a key each, one after the other in time; `None` if the record of a run
+/// cannot say it: strings, and refusals that tell nothing and yet mean something.
+pub fn to_record(histories: &[&Small], flavour: Flavour) -> Option<History> {
+    let mut record = History::default();
+    let mut now = 0;
+    for (k, history) in histories.iter().enumerate() {
+        if flavour.strings() || history.iter().any(|o| o.answer == Answer::Refused) {
+            return None;
+        }
+        let value = |v: u32| u64::from(v) + 100 * k as u64;
+        let spine: Vec<u64> =
+            if flavour.list() { longest(history).into_iter().map(value).collect() } else { Vec::new() };
+        let at = |position: u32| Instant {
+            at: SimTime(now + u64::from(position)),
+            seq: now + u64::from(position),
+        };
+        for o in history.iter() {
+            let seen = |seen: &[u32]| match flavour.list() {
+                false => seen.first().copied().map(value),
+                true => unreachable!("a list is not told by one value"),
+            };
+            let outcome = match (&o.answer, o.asked) {
+                _ if o.ret.is_none() => Outcome::Info(Failure::Timeout),
+                (Answer::Failed | Answer::Refused, _) => Outcome::Fail(Failure::NotPrimary),
+                (Answer::Saw(list), _) if flavour.list() => {
+                    let list: Vec<u64> = list.iter().copied().map(value).collect();
+                    let shared = list.iter().zip(&spine).take_while(|(x, y)| x == y).count();
+                    Outcome::Ok(Returned::List { shared: shared as u32, tail: list[shared..].to_vec() })
+                }
+                (Answer::Saw(value), Asked::Read) => Outcome::Ok(Returned::Value(seen(value))),
+                (Answer::Saw(value), _) => Outcome::Ok(Returned::Mismatch(seen(value))),
+                (Answer::Done, _) => Outcome::Ok(Returned::Done),
+            };
+            record.operations.push(Operation {
+                process: 0,
+                client: NodeIndex(0),
+                purpose: Purpose::Workload,
+                key: KeyIndex(k as u32),
+                action: match o.asked {
+                    Asked::Read => Action::Read,
+                    Asked::Write(v) => Action::Write(value(v)),
+                    Asked::Append(v) => Action::Append(value(v)),
+                    Asked::Cas(from, to) => {
+                        Action::Cas { from: (from != 0).then(|| value(from)), to: value(to) }
+                    }
+                },
+                bytes: 0,
+                invoked: at(o.inv),
+                completed: o.ret.map(at),
+                outcome,
+                answered_by: None,
+            });
+        }
+        now += 1_000;
+        record.keys.push(KeyInfo { name: k.to_string(), spine, ..KeyInfo::default() });
+    }
+    Some(record)
+}
+
 fn spell(seen: &[u32]) -> Vec<u8> {
     seen.iter().map(|&v| b'a' + v as u8).collect()
 }
@@ -346,7 +409,8 @@ pub struct Tally {
     pub violated: u64,
 }
 
-/// Judges `count` histories of this flavour both ways.
+/// Judges `count` histories of this flavour both ways; and each, with the one before it on a second key, as the record
+/// of a run.
 ///
 /// # Errors
 /// The first history on which the two disagree.
@@ -354,14 +418,22 @@ pub fn compare(flavour: Flavour, seed: u64, count: u64) -> Result<Tally, Box<(Sm
     let mut rng = Rng::new(seed);
     let mut tally = Tally::default();
     let options = Options::default();
+    let verdict = |holds: bool| if holds { Overall::Holds } else { Overall::Violated };
+    let (mut before, mut before_holds) = (Small::new(), true);
     for _ in 0..count {
         let history = draw(&mut rng, flavour);
         let expected = naive(&history);
         let found = linear::verdict(&to_columns(&history, flavour), &options);
-        let agree = found == if expected { Overall::Holds } else { Overall::Violated };
-        if !agree {
+        if found != verdict(expected) {
             return Err(Box::new((history, found)));
         }
+        if let Some(record) = to_record(&[&before, &history], flavour) {
+            let found = linear::verdict_of(&record, &options);
+            if found != verdict(expected && before_holds) {
+                return Err(Box::new((history, found)));
+            }
+        }
+        (before, before_holds) = (history, expected);
         if expected {
             tally.holds += 1;
         } else {

@@ -330,3 +330,37 @@ impl Table {
         apart
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::proof::{Flavour, draw, naive, to_record};
+    use crate::bench::rng::Rng;
+
+    /// With values that do not repeat nothing that holds is left to the long way round, and nothing else passes.
+    #[test]
+    fn it_says_exactly_what_holds() {
+        for (seed, flavour) in (50..).zip([Flavour::Unique, Flavour::UniqueCas, Flavour::List]) {
+            let mut rng = Rng::new(seed);
+            let mut tally = [0; 2];
+            for _ in 0..10_000 {
+                let (one, two) = (draw(&mut rng, flavour), draw(&mut rng, flavour));
+                let Some(record) = to_record(&[&one, &two], flavour) else { continue };
+                let expected = naive(&one) && naive(&two);
+                assert_eq!(holds(&record), expected, "{flavour:?} {one:#?} {two:#?}");
+                tally[usize::from(expected)] += 1;
+            }
+            assert!(tally[0] > 1_000 && tally[1] > 1_000, "{flavour:?} {tally:?}");
+        }
+    }
+
+    #[test]
+    fn what_repeats_is_left_to_others() {
+        let mut rng = Rng::new(60);
+        for _ in 0..10_000 {
+            let history = draw(&mut rng, Flavour::RepeatedList);
+            let Some(record) = to_record(&[&history], Flavour::RepeatedList) else { continue };
+            assert!(!holds(&record) || naive(&history), "{history:#?}");
+        }
+    }
+}

@@ -30,13 +30,11 @@ fn linearizable(budget_steps: u64, records: &Records) -> Linearizability {
         return Linearizability::NotChecked;
     }
     let options = linear::Options { budget_steps, threads: 1 };
-    let columns = linear::columns_of(&records.history);
-    match linear::verdict(&columns, &options) {
+    match linear::verdict_of(&records.history, &options) {
         Overall::Holds => Linearizability::Holds,
         // Only a verdict that needs words is asked for them.
         Overall::Violated | Overall::Unknown => {
-            let report = linear::check_columns(&columns, &records.history, &options);
-            explain(&report)
+            explain(&linear::check_history(&records.history, &options))
         }
     }
 }
