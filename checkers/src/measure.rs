@@ -2,6 +2,7 @@
 //!
 //! Times are milliseconds of true time, as numbers. `None` means *not measured* or *does not exist*; it is never 0.
 
+use crate::linear::levels::Levels;
 use serde::{Deserialize, Serialize};
 
 /// Everything measured in one run.
@@ -279,6 +280,9 @@ pub enum Linearizability {
         key: String,
         /// Class and core in words.
         why: String,
+        /// What holds all the same; `None`: nobody asked, or too much to grade.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        levels: Option<Box<Levels>>,
     },
     /// The budget ended first.
     Unknown {

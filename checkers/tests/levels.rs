@@ -249,7 +249,10 @@ fn registers_are_graded_by_what_clients_must_have_known_of() {
     };
     let none = Sessions::default();
     assert_eq!(graded("0 x+1 | 1 x=1"), (Level::Linearizable, none, 0));
-    assert_eq!(graded("0 x+1 | 0 x+2 | 1 x=1"), (Level::Causal, none, 0));
+    assert_eq!(graded("0 x+1 | 0 x+2 | 1 x=1"), (Level::Sequential, none, 0));
+    // Two clients that see two writes of one register in opposite orders.
+    let opposite = "0 x+1 | 1 x+2 | 2 x=1 | 2 x=2 | 3 x=2 | 3 x=1";
+    assert_eq!(graded(opposite), (Level::Causal, none, 0));
     let own = Sessions { read_your_writes: 1, ..none };
     assert_eq!(graded("0 x+1 | 0 x+2 | 0 x=1"), (Level::Ordered, own, 0));
     assert_eq!(graded("0 x+1 | 0 x=null"), (Level::Ordered, own, 0));

@@ -246,6 +246,7 @@ fn split(seed: u64) -> Measurement {
         m.linearizable = Linearizability::Violated {
             key: "k-17".to_owned(),
             why: "element 42 read, then gone".to_owned(),
+            levels: None,
         };
     }
     m

@@ -204,7 +204,7 @@ fn classes_follow_what_is_broken() {
         run.split_brain.grade = 3;
         run.converged = Some(false);
         run.stuck = true;
-        run.linearizable = Linearizability::Violated { key: "k".into(), why: "w".into() };
+        run.linearizable = Linearizability::Violated { key: "k".into(), why: "w".into(), levels: None };
     })];
     let class = |text: &str| read(text).judge(&runs).class.map(ExitClass::code);
     assert_eq!(class("split_brain.grade <= 1"), Some(1));

@@ -138,6 +138,9 @@ impl Assembler {
             self.infos_ignored += 1;
             return Ok(());
         };
+        if event.version > 0 && event.kind != Type::Invoke {
+            self.builder.version(open.operation, event.version);
+        }
         match event.kind {
             Type::Invoke => self.invoke(event, open),
             Type::Ok => self.ok(event, open),

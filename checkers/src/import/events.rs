@@ -66,6 +66,8 @@ pub(super) struct Event<'a> {
     pub time: Raw<'a>,
     /// Who answered.
     pub node: Raw<'a>,
+    /// The store's number for what was set or seen; 0: not told.
+    pub version: u64,
 }
 
 impl Event<'_> {
@@ -83,6 +85,7 @@ impl Event<'_> {
             error: false,
             time: Raw::Nil,
             node: Raw::Nil,
+            version: 0,
         }
     }
 }
@@ -120,6 +123,18 @@ impl<'a> Event<'a> {
         self.error = false;
         self.time = Raw::Nil;
         self.node = Raw::Nil;
+        self.version = 0;
+    }
+
+    #[cold]
+    fn set_version(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Problem> {
+        let at = cursor.at;
+        self.version = match cursor.value()? {
+            Raw::Nil => 0,
+            Raw::Int(version @ 0..) => version as u64,
+            _ => return Err(Problem::new(at, "a version is a whole number from 1")),
+        };
+        Ok(())
     }
 
     #[inline(always)]
@@ -208,7 +223,10 @@ pub(super) fn edn<'a>(
             }
             b'#' => {
                 cursor.at += 1;
-                cursor.word();
+                if cursor.word() == b"_" {
+                    cursor.blanks_and_comments();
+                    cursor.value()?;
+                }
                 continue;
             }
             b';' => {
@@ -238,6 +256,10 @@ fn edn_map<'a>(cursor: &mut Cursor<'a>, event: &mut Event<'a>) -> Result<bool, P
                 cursor.at += 1;
                 return event.finish(&seen);
             }
+            b';' => {
+                cursor.blanks_and_comments();
+                continue;
+            }
             0 if cursor.is_done() => return Err(Problem::new(event.offset, "a map that is never closed")),
             _ => return Err(Problem::new(cursor.at, "expected a field such as `:process`")),
         }
@@ -259,6 +281,7 @@ fn edn_map<'a>(cursor: &mut Cursor<'a>, event: &mut Event<'a>) -> Result<bool, P
             b":key" => event.key = cursor.value()?,
             b":error" => event.error = cursor.value()? != Raw::Nil,
             b":node" => event.node = cursor.value()?,
+            b":version" => event.set_version(cursor)?,
             _ => _ = cursor.value()?,
         }
     }
@@ -278,8 +301,8 @@ fn keyword<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Problem> {
     }
 }
 
-const FIELDS: [&str; 10] =
-    ["process", "type", "f", "key", "value", "current", "time", "node", "error", "index"];
+const FIELDS: [&str; 11] =
+    ["process", "type", "f", "key", "value", "current", "time", "node", "version", "error", "index"];
 
 /// The next event of our own JSON lines. False at the end.
 #[inline]
@@ -348,6 +371,7 @@ fn json_object<'a>(cursor: &mut Cursor<'a>, event: &mut Event<'a>) -> Result<boo
             b"current" => event.current = Some(cursor.value()?),
             b"time" => event.time = cursor.value()?,
             b"node" => event.node = cursor.value()?,
+            b"version" => event.set_version(cursor)?,
             b"error" => event.error = cursor.value()? != Raw::Nil,
             b"index" | b"op-index" => _ = cursor.value()?,
             other if is_misspelt(other) => {

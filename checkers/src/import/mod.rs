@@ -16,6 +16,7 @@
 //! | `current` | for a refused `cas`, what was there: it makes checking linear |
 //! | `time` | nanoseconds, for the report; the order of lines decides |
 //! | `node` | who answered, for the report |
+//! | `version` | at the completion: the number the store gave this state of the key, from 1. With it values may repeat |
 //! | `index` | number of the event; not read |
 //! | `error` | reason of a failure. A `cas` that failed *without* one was refused because the value was another |
 //!
@@ -34,11 +35,16 @@
 //! in EDN or JSON. A bank has `transfer` (`{"from": 0, "to": 1, "amount": 5}`) and `read`, which returns a map of all
 //! accounts. They are judged by [`crate::transactions`].
 //!
+//! # etcd's robustness tests
+//! A report's folder, with the `operations.json` of each client below it, or one of these files. They are judged by
+//! [`crate::transactions::store`]: etcd tells the revision of the whole store with every answer.
+//!
 //! # Porcupine
 //! Its Jepsen logs (`INFO  jepsen.util - 3 :invoke :cas [1 2]`) and its key-value logs (EDN maps with `:key`).
 
 mod assemble;
 mod error;
+mod etcd;
 mod events;
 mod record;
 mod scan;
@@ -101,6 +107,8 @@ pub enum Format {
     Edn,
     /// Jepsen's console log, as Porcupine keeps it.
     JepsenLog,
+    /// The operations that etcd's robustness tests save.
+    EtcdRobustness,
 }
 
 /// How to read.
@@ -143,6 +151,8 @@ pub enum Transactional {
     Objects(crate::transactions::History),
     /// On accounts.
     Bank(crate::transactions::bank::Bank),
+    /// On a store that numbers its states.
+    Store(crate::transactions::store::Store),
 }
 
 impl Transactional {
@@ -151,6 +161,7 @@ impl Transactional {
         match self {
             Transactional::Objects(history) => crate::transactions::check(history, options),
             Transactional::Bank(bank) => crate::transactions::bank::check(bank, options),
+            Transactional::Store(store) => crate::transactions::store::check(store),
         }
     }
 }
@@ -177,6 +188,9 @@ impl Text {
 /// If it cannot be read, is in no known format, or is not a history.
 pub fn open(path: &Path, options: &Options) -> Result<ImportedHistory, ImportError> {
     let io = |source| ImportError::Io { path: path.to_owned(), source };
+    if path.is_dir() {
+        return folder(path, options);
+    }
     let file = File::open(path).map_err(io)?;
     let name = path.display().to_string();
     let metadata = file.metadata().map_err(io)?;
@@ -192,6 +206,52 @@ pub fn open(path: &Path, options: &Options) -> Result<ImportedHistory, ImportErr
         Err(_) => Text::Owned(std::fs::read(path).map_err(io)?),
     };
     read(&name, text, options)
+}
+
+/// Reads a report of etcd's robustness tests: what its clients saved.
+fn folder(path: &Path, options: &Options) -> Result<ImportedHistory, ImportError> {
+    let io = |source| ImportError::Io { path: path.to_owned(), source };
+    let mut files = vec![path.join("operations.json")];
+    for entry in std::fs::read_dir(path).map_err(io)? {
+        files.push(entry.map_err(io)?.path().join("operations.json"));
+    }
+    files.retain(|file| file.is_file());
+    files.sort();
+    if files.is_empty() {
+        return Err(io(std::io::Error::other(
+            "a folder in which no client of etcd's robustness tests has left its `client-N/operations.json`",
+        )));
+    }
+    let mut reports = etcd::Reports::default();
+    for file in files {
+        let text = std::fs::read(&file).map_err(|source| ImportError::Io { path: file.clone(), source })?;
+        let name = file.display().to_string();
+        reports.file(&text).map_err(|problem| problem.locate(&name, &text))?;
+    }
+    store(&path.display().to_string(), reports, options)
+}
+
+/// What was read of such tests, as a history.
+fn store(name: &str, reports: etcd::Reports, options: &Options) -> Result<ImportedHistory, ImportError> {
+    if let Some(model) = options.model {
+        let problem = format!("etcd's operations are judged as a store, not as {model:?}");
+        return Err(ImportError::Empty { name: name.to_owned(), problem });
+    }
+    let store = reports.finish();
+    if store.operations.is_empty() {
+        return Err(empty(name));
+    }
+    Ok(ImportedHistory {
+        columns: Columns::default(),
+        operations: store.operations.len() as u64,
+        events_ignored: store.ignored,
+        transactions: Some(Transactional::Store(store)),
+        format: Format::EtcdRobustness,
+        model: None,
+        infos_ignored: 0,
+        refusals_ignored: 0,
+        text: Text::Owned(Vec::new()),
+    })
 }
 
 /// Reads what cannot be mapped: a pipe, or a file whose length the system does not tell.
@@ -240,6 +300,11 @@ fn empty(name: &str) -> ImportError {
 fn read(name: &str, text: Text, options: &Options) -> Result<ImportedHistory, ImportError> {
     let bytes = text.bytes();
     let format = recognise(bytes).map_err(|p| p.locate(name, bytes))?;
+    if format == Format::EtcdRobustness {
+        let mut reports = etcd::Reports::default();
+        reports.file(bytes).map_err(|p| p.locate(name, bytes))?;
+        return store(name, reports, options);
+    }
     let model = options.model.or_else(|| guess(bytes, format));
     if let Some(model @ (Model::Transactions | Model::Bank)) = model {
         return read_transactions(name, text, format, model);
@@ -314,6 +379,9 @@ fn read_transactions(
 fn recognise(text: &[u8]) -> Result<Format, Problem> {
     if let Some(what) = packed(text) {
         return Err(Problem::new(0, format!("not text but {what}; unpack it first")));
+    }
+    if etcd::is_one(text) {
+        return Ok(Format::EtcdRobustness);
     }
     let mut cursor = Cursor::new(text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text));
     cursor.blanks_and_comments();
@@ -404,6 +472,8 @@ fn each<'a>(
                 sink(&event)?;
             }
         }
+        // Operations, not events: read by [`etcd`].
+        Format::EtcdRobustness => {}
         Format::JepsenLog => {
             while events::jepsen_log(&mut cursor, ignored, &mut event)? {
                 sink(&event)?;

@@ -184,6 +184,8 @@ impl<'a> Cursor<'a> {
                 }
                 b'[' | b'{' | b'(' => depth += 1,
                 b']' | b'}' | b')' => depth -= 1,
+                // A character of EDN, such as `\}`.
+                b'\\' => self.at += 1,
                 _ => {}
             }
             self.at += 1;

@@ -71,6 +71,8 @@ pub struct Columns {
     pub a: Vec<Token>,
     /// Second argument.
     pub b: Vec<Token>,
+    /// The store's number for what was set or seen, 0 where it is not told; empty if it never is.
+    pub version: Vec<u64>,
     /// Which operation of the source it is; empty if operation `i` of the columns is operation `i` of the source.
     pub row: Vec<u32>,
     /// What tokens stand for.
@@ -96,6 +98,8 @@ pub struct Lane<'a> {
     pub a: &'a [Token],
     /// See [`Columns::b`].
     pub b: &'a [Token],
+    /// See [`Columns::version`].
+    pub version: &'a [u64],
 }
 
 impl Lane<'_> {
@@ -121,7 +125,8 @@ impl Columns {
             ret: &self.ret[range.clone()],
             kind: &self.kind[range.clone()],
             a: &self.a[range.clone()],
-            b: &self.b[range],
+            b: &self.b[range.clone()],
+            version: self.version.get(range).unwrap_or(&[]),
         }
     }
 
@@ -143,7 +148,8 @@ impl Columns {
         self.ret = self.ret[range.clone()].to_vec();
         self.kind = self.kind[range.clone()].to_vec();
         self.a = self.a[range.clone()].to_vec();
-        self.b = self.b[range].to_vec();
+        self.b = self.b[range.clone()].to_vec();
+        self.version = self.version.get(range).unwrap_or(&[]).to_vec();
         Some(self)
     }
 
@@ -177,6 +183,8 @@ pub struct Builder {
     /// Per key: events so far, and operations that say something.
     counts: Vec<(u32, u32)>,
     rows: Vec<Row>,
+    /// Operations whose version is known.
+    versions: Vec<(u32, u64)>,
 }
 
 impl Builder {
@@ -248,6 +256,11 @@ impl Builder {
         row.ret = count.0;
     }
 
+    /// The store's number for what the operation set or saw, from 1.
+    pub fn version(&mut self, operation: u32, version: u64) {
+        self.versions.push((operation, version));
+    }
+
     /// The operation certainly did not happen.
     #[inline]
     pub fn abort(&mut self, operation: u32) {
@@ -277,7 +290,8 @@ impl Builder {
         } else {
             by_key(&self.rows, start.clone(), said as usize)
         };
-        Columns { keys: self.keys, start, events, ..columns }
+        let version = if self.versions.is_empty() { Vec::new() } else { versions(&columns, &self.versions) };
+        Columns { keys: self.keys, start, events, version, ..columns }
     }
 }
 
@@ -330,6 +344,20 @@ fn by_key(rows: &[Row], mut next: Vec<u32>, said: usize) -> Columns {
         columns.row[at] = i as u32;
     }
     columns
+}
+
+/// The column of versions.
+fn versions(columns: &Columns, told: &[(u32, u64)]) -> Vec<u64> {
+    let last =
+        told.iter().map(|t| t.0).max().unwrap_or(0).max(columns.row.iter().copied().max().unwrap_or(0));
+    let mut by_row = vec![0; (last as usize + 1).max(columns.len())];
+    for &(row, version) in told {
+        by_row[row as usize] = version;
+    }
+    match columns.row.as_slice() {
+        [] => by_row[..columns.len()].to_vec(),
+        rows => rows.iter().map(|row| by_row[*row as usize]).collect(),
+    }
 }
 
 /// Gives tokens to values that are not small integers. Two values get one token exactly if they are equal.

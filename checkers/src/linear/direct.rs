@@ -6,7 +6,8 @@
 //! pass over the operations, one cell for each value. For a list, the value that stands last in it is its version.
 //!
 //! This answers one question: does it certainly hold? Every violation is left to the long way round, which finds words
-//! for it, and so is whatever is odd: a value written twice, a list that diverges, large gaps between numbers.
+//! for it, and so is whatever is odd: a value written twice, a list that diverges, a version that was told, large gaps
+//! between numbers.
 
 use super::columns::OPEN;
 use crate::record::{Action, History, KeyInfo, Operation, Outcome, Purpose, Returned, Value};
@@ -34,6 +35,8 @@ struct Cell {
     written: Position,
     /// Key plus one.
     key: u32,
+    /// The place in its list that its append was told; 0: none.
+    place: u32,
 }
 
 /// [`Cell::key`] of a value that was met where it stands in its list.
@@ -46,6 +49,8 @@ struct Slot {
     is_register: bool,
     /// Last invocation of an operation that saw nothing there; of a list, in the end, of any that saw what reads show.
     last: Position,
+    /// Of a list, how many elements reads show.
+    length: u32,
     /// The value that a compare-and-set put where nothing was.
     next: u32,
     /// First completion and last invocation of the value of a register that was surely in force.
@@ -130,6 +135,10 @@ impl Table {
             Outcome::Fail(_) | Outcome::Info(_) => return Some(()),
         };
         let (written, value) = match (operation.action, &operation.outcome) {
+            (Action::Append(value), Outcome::Ok(Returned::Version(place))) => {
+                return self.told(key, value, *place, inv, ret);
+            }
+            (_, Outcome::Ok(Returned::Version(_))) => return None,
             (_, Outcome::Ok(Returned::Mismatch(value))) => (false, value.unwrap_or(0)),
             (Action::Write(value) | Action::Append(value), _) => (true, value),
             (Action::Read, Outcome::Ok(Returned::Value(value))) => (false, value.unwrap_or(0)),
@@ -151,6 +160,18 @@ impl Table {
             return (!written).then_some(());
         }
         self.meet(value, key, inv, ret, written)
+    }
+
+    /// An append that was told the length of the list it made.
+    #[inline(always)]
+    fn told(&mut self, key: usize, value: Value, place: u64, inv: u32, ret: u32) -> Option<()> {
+        self.slots[key].is_list = true;
+        if self.slots[key].is_register || value == 0 || place == 0 || place >= self.limit {
+            return None;
+        }
+        self.meet(value, key, inv, ret, true)?;
+        self.cells[value as usize].place = place as u32;
+        Some(())
     }
 
     /// An event by its number.
@@ -218,17 +239,17 @@ impl Table {
         for (k, (slot, key)) in self.slots.iter_mut().zip(keys).enumerate().filter(|(_, both)| both.0.is_list)
         {
             let mut last = slot.last;
-            for &value in &key.spine {
+            for (place, &value) in (1..).zip(&key.spine) {
                 let cell = self.cells.get_mut(value as usize)?;
                 let first = OPEN - cell.first;
                 let written = cell.written != 0 && first >= cell.written && cell.key == k as u32 + 1;
-                if !written || first < last {
+                if !written || first < last || (cell.place != 0 && cell.place != place) {
                     return None;
                 }
                 last = last.max(cell.last);
                 cell.key = IN_PLACE;
             }
-            slot.last = last;
+            (slot.last, slot.length) = (last, key.spine.len() as u32);
         }
         Some(())
     }
@@ -297,6 +318,8 @@ impl Table {
 
     /// Registers: no two zones overlap. Appends that no read shows come after all that was read.
     fn registers(&mut self) -> Option<()> {
+        // Appends that no read shows and that were told their place: of which list, at which place.
+        let mut unseen: Vec<(u32, u32, u32)> = Vec::new();
         let mut at = vec![0; self.events as usize + 1];
         for (value, cell) in self.cells.iter().enumerate() {
             if cell.first == 0 || cell.key == IN_PLACE {
@@ -307,14 +330,38 @@ impl Table {
             if cell.written == 0 || first < cell.written || (slot.is_list && first < slot.last) {
                 return None;
             }
+            if cell.place != 0 {
+                unseen.push((cell.key, cell.place, value as u32));
+            }
+            if cell.place != 0 && cell.place <= slot.length {
+                return None;
+            }
             if !slot.is_list && self.links.get(value).is_none_or(|link| link.by == 0) {
                 at[first as usize] = value as u32;
             }
         }
+        unseen.sort_unstable();
+        self.in_their_places(&unseen)?;
         for slot in &mut self.slots {
             slot.zone = (0, slot.last);
         }
         at.into_iter().filter(|value| *value != 0).all(|value| self.is_apart(value)).then_some(())
+    }
+
+    /// Places that were told are in the order of time, and no two are the same.
+    fn in_their_places(&self, told: &[(u32, u32, u32)]) -> Option<()> {
+        let mut before = (0, 0);
+        let mut last = 0;
+        for &(key, place, value) in told {
+            let cell = &self.cells[value as usize];
+            if key != before.0 {
+                last = 0;
+            } else if place == before.1 || OPEN - cell.first < last {
+                return None;
+            }
+            (before, last) = ((key, place), last.max(cell.last));
+        }
+        Some(())
     }
 
     /// Values arrive by their first completion. At any time at most one that was surely in force is open.
@@ -336,6 +383,42 @@ mod tests {
     use super::*;
     use crate::bench::proof::{Flavour, draw, naive, to_record};
     use crate::bench::rng::Rng;
+
+    /// A store that answers an append with the length it made: a run of it, and what may go wrong with one answer.
+    #[test]
+    fn a_place_that_was_told_is_the_place() {
+        let mut rng = Rng::new(61);
+        let mut tally = [0; 2];
+        for _ in 0..20_000 {
+            let history = draw(&mut rng, Flavour::List);
+            let Some(mut record) = to_record(&[&history], Flavour::List) else { continue };
+            if !naive(&history) {
+                continue;
+            }
+            let spine = record.keys[0].spine.clone();
+            for operation in &mut record.operations {
+                let Action::Append(value) = operation.action else { continue };
+                let place = spine.iter().position(|seen| *seen == value).map(|at| at as u64 + 1);
+                if let (true, Some(place)) = (operation.outcome.is_ok(), place) {
+                    operation.outcome = Outcome::Ok(Returned::Version(place));
+                }
+            }
+            assert!(holds(&record), "{record:#?}");
+            let told =
+                record.operations.iter().position(|o| matches!(o.outcome, Outcome::Ok(Returned::Version(_))));
+            let Some(told) = told else { continue };
+            let wrong = 1 + rng.below(spine.len() as u64 + 1);
+            let right = record.operations[told].outcome.clone();
+            record.operations[told].outcome = Outcome::Ok(Returned::Version(wrong));
+            let same = right == Outcome::Ok(Returned::Version(wrong));
+            assert_eq!(holds(&record), same, "{record:#?}");
+            let columns = super::super::columns_of(&record);
+            let verdict = super::super::verdict(&columns, &super::super::Options::default());
+            assert_eq!(verdict == super::super::Overall::Holds, same, "{record:#?}");
+            tally[usize::from(same)] += 1;
+        }
+        assert!(tally[0] > 500 && tally[1] > 500, "{tally:?}");
+    }
 
     /// With values that do not repeat nothing that holds is left to the long way round, and nothing else passes.
     #[test]

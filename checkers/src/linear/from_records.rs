@@ -39,6 +39,9 @@ fn collect(history: &History, order: impl Iterator<Item = usize>) -> Option<Colu
         }
         let said = said(operation, &mut values, &mut builder);
         builder.invoke(operation.key.0, said.kind, said.a, said.b);
+        if let Outcome::Ok(Returned::Version(version)) = operation.outcome {
+            builder.version(row as u32, version);
+        }
         if let (true, Some(completed)) = (said.returns, operation.completed) {
             open.push(moment(completed), row as u32);
         }

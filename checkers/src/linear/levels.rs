@@ -3,7 +3,8 @@
 //!
 //! Works on append-only lists with unique elements, whose reads show the order of all writes of a key: element `p` of
 //! the list is version `p`, a read of `n` elements saw version `n`. Registers do not show their order, so of them it
-//! is only known what a client must have known of ([`registers`]): they are graded up to causal.
+//! is only known what a client must have known of ([`registers`]), and whether one order can be found or ruled out
+//! ([`one_order`]); where neither is, they are graded causal.
 //!
 //! - **Sequential**: one order of all operations of all keys exists that keeps each client's own order and explains every
 //!   read. With known versions that is a graph without cycles: each client's operations in order, and for every key write
@@ -14,15 +15,16 @@
 //!
 //! Each implies the next; acknowledged appends that nobody ever saw come after everything that was seen.
 
+mod one_order;
 mod registers;
 
 use super::report::{Overall, Report, Verdict};
 use crate::record::{Action, History, Instant, Operation, Outcome, Purpose, Returned, Value};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The strongest promise a history keeps, from weak to strong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// Reads contradict each other about the order of writes, or show what was never written.
@@ -40,7 +42,7 @@ pub enum Level {
 }
 
 /// How often each session guarantee was broken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sessions {
     /// A client did not see its own acknowledged append.
     pub read_your_writes: u64,
@@ -62,7 +64,7 @@ impl Sessions {
 }
 
 /// How far behind reads were.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Staleness {
     /// Reads that missed something acknowledged before they began.
     pub reads: u64,
@@ -73,7 +75,7 @@ pub struct Staleness {
 }
 
 /// What holds for a key.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KeyLevel {
     /// The key.
     pub key: String,
@@ -82,7 +84,7 @@ pub struct KeyLevel {
 }
 
 /// What holds for a history.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Levels {
     /// The strongest level of all graded keys together.
     pub level: Level,
@@ -143,9 +145,22 @@ impl Levels {
         if self.not_graded > 0 {
             out.push_str(&format!("; {} registers with repeated values not graded", self.not_graded));
         }
+        let shown = self.keys.iter().take(KEYS_SHOWN).filter(|key| !key.key.is_empty());
+        let keys: Vec<String> = shown.map(|key| format!("{}: {}", key.key, key.level.name())).collect();
+        if !keys.is_empty() {
+            let more = self.keys.len().saturating_sub(KEYS_SHOWN);
+            let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+            out.push_str(&format!(
+                "; of keys that are not linearizable, each for itself: {}{more}",
+                keys.join(", ")
+            ));
+        }
         out
     }
 }
+
+/// Keys whose level is spelled out in words; the JSON has all.
+const KEYS_SHOWN: usize = 8;
 
 /// Whether grading so many clients and operations takes less than about 200 MB: it keeps a number for each client with
 /// each operation.
@@ -189,8 +204,9 @@ pub fn grade(history: &History, report: &Report) -> Levels {
             match registers::past(by_key[k].iter().copied()) {
                 None => levels.not_graded += 1,
                 Some(past) => {
-                    broken |= past.level() == Level::None;
-                    levels.keys.push(KeyLevel { key: history.keys[k].name.clone(), level: past.level() });
+                    let level = register_level(&past, by_key[k].iter().copied());
+                    broken |= level == Level::None;
+                    levels.keys.push(KeyLevel { key: history.keys[k].name.clone(), level });
                 }
             }
             continue;
@@ -205,8 +221,8 @@ pub fn grade(history: &History, report: &Report) -> Levels {
     levels.sessions = sessions(&events);
     levels.causal_violations = causal(&events);
     let is_register: Vec<bool> = by_key.iter().map(|operations| is_register(operations)).collect();
-    let of_registers = history.operations.iter().filter(|o| is_register[o.key.0 as usize]);
-    let registers = registers::past(of_registers).filter(|_| is_register.contains(&true));
+    let of_registers = || history.operations.iter().filter(|o| is_register[o.key.0 as usize]);
+    let registers = registers::past(of_registers()).filter(|_| is_register.contains(&true));
     if let Some(past) = &registers {
         levels.sessions.add(&past.sessions);
         levels.causal_violations += past.causal_violations;
@@ -217,8 +233,13 @@ pub fn grade(history: &History, report: &Report) -> Levels {
     } else if graded_hold {
         Level::Linearizable
     } else {
-        let lists = if events.is_empty() { Level::Sequential } else { order_level(&events, &orders, 0) };
-        lists.min(registers.map_or(Level::Sequential, |past| past.level()))
+        let lists = (!events.is_empty()).then(|| order_level(&events, &orders, 0));
+        let registers = registers.map(|past| register_level(&past, of_registers()));
+        match (lists, registers) {
+            // One order of each is not yet one order of both.
+            (Some(lists), Some(registers)) => lists.min(registers).min(Level::Causal),
+            (lists, registers) => lists.or(registers).unwrap_or(Level::Sequential),
+        }
     };
     levels
 }
@@ -233,6 +254,14 @@ fn order_level(events: &[Event], orders: &[Option<Order>], first: usize) -> Leve
         Level::Causal
     } else {
         Level::Sessions
+    }
+}
+
+/// The level below linearizability of these operations on registers.
+fn register_level<'a>(past: &registers::Past, operations: impl Iterator<Item = &'a Operation>) -> Level {
+    match past.level() {
+        Level::Causal if one_order::exists(operations) == Some(true) => Level::Sequential,
+        level => level,
     }
 }
 

@@ -7,7 +7,8 @@
 //! For each key the cheapest sufficient method is chosen:
 //! 1. [`zones`]: registers whose written values are unique, compare-and-set and unknown outcomes included: linear time;
 //! 2. [`versions`]: append-only lists with unique elements: linear time; [`strings`]: the same for strings that are put
-//!    and appended to, if their pieces differ;
+//!    and appended to, if their pieces differ; [`numbered`]: registers whose store tells its version numbers, whether
+//!    values repeat or not;
 //! 3. [`negative`]: unique values and refused compare-and-sets that did not tell the value: two tactics, then search;
 //! 4. [`screen`]: values that repeat: what can be refuted in linear time;
 //! 5. [`search`]: everything else, within a budget of steps that keys share fairly: every key that needs a search gets a
@@ -23,6 +24,7 @@ mod from_records;
 pub mod levels;
 pub mod model;
 mod negative;
+mod numbered;
 pub mod online;
 pub mod picture;
 mod report;
@@ -40,7 +42,7 @@ pub use report::{
 };
 
 use crate::import::ImportedHistory;
-use crate::record::History;
+use crate::record::{History, Records};
 use columns::{Columns, Kind, Lane};
 use report::Finding;
 use search::machine::{Content, Growing, Register};
@@ -73,6 +75,11 @@ impl Default for Options {
 /// ```
 pub fn check_history(history: &History, options: &Options) -> Report {
     check_columns(&from_records::columns(history), history, options)
+}
+
+/// The same for one who knows the run's nodes by name.
+pub fn check_run(records: &Records, options: &Options) -> Report {
+    check_columns(&from_records::columns(&records.history), records, options)
 }
 
 /// Judges a history that was recorded elsewhere.
@@ -298,6 +305,11 @@ fn linear(columns: &Columns, lane: &Lane<'_>, scratch: &mut zones::Scratch) -> O
             }
         };
     }
+    if !lane.version.is_empty()
+        && let Some(decision) = numbered::check(lane)
+    {
+        return Outcome::linear(by_numbers(decision, lane, scratch), Method::Versions);
+    }
     match zones::check(lane, scratch) {
         zones::Decision::Holds => Outcome::linear(State::Holds, Method::Zones),
         zones::Decision::Violated(finding) => Outcome::linear(State::Violated(finding), Method::Zones),
@@ -312,6 +324,15 @@ fn linear(columns: &Columns, lane: &Lane<'_>, scratch: &mut zones::Scratch) -> O
             }
             negative::Negatives::Open => Outcome::linear(unknown, Method::Search),
         },
+    }
+}
+
+/// A verdict by the store's own numbers; a violation by the finer name it has if it shows without them.
+fn by_numbers(decision: zones::Decision, lane: &Lane<'_>, scratch: &mut zones::Scratch) -> State {
+    let zones::Decision::Violated(finding) = decision else { return State::Holds };
+    match zones::check(lane, scratch) {
+        zones::Decision::Violated(plain) => State::Violated(plain),
+        _ => State::Violated(finding),
     }
 }
 

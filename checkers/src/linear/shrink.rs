@@ -75,6 +75,7 @@ impl Part {
             events: self.events,
             inv: &self.inv,
             ret: &self.ret,
+            version: &[],
             kind: &self.kind,
             a: &self.a,
             b: &self.b,

@@ -1,7 +1,19 @@
 //! What an operation of a run's history was, in words.
 
 use super::report::{Described, Ending, Source};
-use crate::record::{Action, History, Instant, Operation, Outcome, Returned};
+use crate::record::{Action, History, Instant, Operation, Outcome, Records, Returned};
+
+/// A run knows its nodes by name.
+impl Source for Records {
+    fn describe(&self, rows: &[u32]) -> Vec<Described> {
+        let named = |(&row, described): (&u32, Described)| {
+            let node = self.history.operations[row as usize].answered_by;
+            let info = node.and_then(|node| self.topology.nodes.get(usize::from(node.0)));
+            Described { node: info.map(|info| info.name.clone()).or(described.node), ..described }
+        };
+        rows.iter().zip(self.history.describe(rows)).map(named).collect()
+    }
+}
 
 impl Source for History {
     fn describe(&self, rows: &[u32]) -> Vec<Described> {

@@ -330,7 +330,8 @@ impl Register {
     fn check(&self, scratch: &mut Scratch) -> Decision {
         let meta = KeyMeta::default();
         let Register { events, inv, ret, kind, a, b } = self;
-        match check_zones(&Lane { meta: &meta, events: *events, inv, ret, kind, a, b }, scratch) {
+        match check_zones(&Lane { meta: &meta, events: *events, inv, ret, kind, a, b, version: &[] }, scratch)
+        {
             Decision::Violated(mut finding) => {
                 finding.summary = finding.summary.replace("compare-and-sets lead", "appends lead");
                 Decision::Violated(finding)

@@ -4,7 +4,8 @@
 //! A read of length `n` and the append that made the list `n` long form cluster `n`; clusters are in a known order, so
 //! the history is linearizable exactly if no operation of a cluster completes before one of an earlier cluster is
 //! invoked. Acknowledged appends that no read shows come after everything that was read, in any order among
-//! themselves; unknown ones that no read shows never happened.
+//! themselves; unknown ones that no read shows never happened. An append that was told the length of the list it made
+//! must stand at that place.
 //!
 //! ```text
 //! holds:   append x |---|                violated (lost append):  append x |---|
@@ -87,7 +88,65 @@ fn judge(lane: &Lane<'_>, index: &Positions) -> Option<Finding> {
         }
         version.join(lane, append);
     }
-    in_order(lane, &versions, &unseen)
+    in_order(lane, &versions, &unseen).or_else(|| as_told(lane, index))
+}
+
+/// Stores that answer an append with the length of the list it made: that is the element's place, whether a read shows
+/// it or not, and no two have the same.
+fn as_told(lane: &Lane<'_>, index: &Positions) -> Option<Finding> {
+    let told = |i: &usize| lane.kind[*i] == Kind::Append && lane.version.get(*i).is_some_and(|v| *v > 0);
+    let mut places: Vec<(u64, usize)> = (0..lane.len()).filter(told).map(|i| (lane.version[i], i)).collect();
+    places.sort_unstable();
+    let mut latest: Option<(u64, usize)> = None;
+    for &(place, i) in &places {
+        let shown = index.position(lane.a[i]).map(|at| at as u64);
+        if shown.is_some_and(|at| at != place) || (shown.is_none() && place <= lane.meta.spine.len() as u64) {
+            return Some(misplaced(lane, i, shown));
+        }
+        if let Some((before, other)) = latest {
+            if before == place {
+                return Some(two_in_one_place(i, other, place));
+            }
+            if lane.ret[i] < lane.inv[other] {
+                return Some(against_time((place, i), (before, other)));
+            }
+        }
+        if latest.is_none_or(|(_, other)| lane.inv[i] > lane.inv[other]) {
+            latest = Some((place, i));
+        }
+    }
+    None
+}
+
+fn misplaced(lane: &Lane<'_>, append: usize, shown: Option<u64>) -> Finding {
+    let place = lane.version[append];
+    let read = |length: u64| {
+        (0..lane.len()).find(|&i| lane.kind[i] == Kind::ReadList && u64::from(lane.a[i]) >= length)
+    };
+    let mut core = Core::default();
+    core.add(Some(append), &format!("was told that it is element {place}"));
+    match shown {
+        Some(at) => core.add(read(at), &format!("shows it at place {at}")),
+        None => core.add(read(place), &format!("shows another element at place {place}")),
+    }
+    core.finding(
+        Class::VersionOrder,
+        "an append was acknowledged for a place at which the list has another element",
+    )
+}
+
+fn two_in_one_place(one: usize, two: usize, place: u64) -> Finding {
+    let mut core = Core::default();
+    core.add(Some(two), &format!("was told that it is element {place}"));
+    core.add(Some(one), "was told the same");
+    core.finding(Class::VersionOrder, "two appends were acknowledged for the same place")
+}
+
+fn against_time((place, i): (u64, usize), (before, other): (u64, usize)) -> Finding {
+    let mut core = Core::default();
+    core.add(Some(i), &format!("was acknowledged as element {place}"));
+    core.add(Some(other), &format!("began after that, and was acknowledged as element {before}"));
+    core.finding(Class::VersionOrder, "a later append was acknowledged for an earlier place")
 }
 
 /// Walks the versions in order and meets the first operation that came too late.

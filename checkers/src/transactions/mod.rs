@@ -1,6 +1,6 @@
 //! Transactions over several objects: strict serializability, and what still holds where it does not.
 //!
-//! Three kinds of history, told by their operations:
+//! Four kinds of history, told by their operations:
 //! - **lists** ([`lists`]): transactions append unique elements to lists and read whole lists. What was read shows the
 //!   order of all writes, so the question is one of a graph: who must come before whom. The idea is Elle's (Kingsbury
 //!   and Alvaro, "Elle: inferring isolation anomalies from experimental observations", VLDB 2020), the names of the
@@ -8,6 +8,8 @@
 //! - **bank** ([`bank`]): transfers between accounts and reads of all of them. The total never changes, which takes one
 //!   pass; beyond it a search within a budget looks for an order of the transfers that explains every read.
 //! - **registers** ([`registers`]): transactions write and read single values. No order shows, so this is a search too.
+//! - **store** ([`store`]): a key-value store that tells the revision of the whole with every answer, such as etcd. One
+//!   walk along the revisions.
 //!
 //! A transaction whose outcome is unknown happened exactly if somebody saw something of it; otherwise it is left out,
 //! which loses nothing.
@@ -17,6 +19,7 @@ mod graph;
 pub mod lists;
 pub mod registers;
 mod report;
+pub mod store;
 
 pub use report::{Anomaly, Class, Level, Report, Statistics, Step as CycleStep};
 

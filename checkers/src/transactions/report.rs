@@ -57,6 +57,10 @@ pub enum Class {
     Internal,
     /// Reads of all accounts with different totals.
     TornRead,
+    /// Two writes of which each made the same state of the store.
+    TwoWrites,
+    /// An answer that does not show what the writes before it had left.
+    WrongState,
     /// Writes in a circle (G0).
     WriteCycle,
     /// Writes and reads in a circle (G1c).
@@ -86,6 +90,8 @@ impl Class {
             Class::IntermediateRead => "intermediate read (G1b)",
             Class::Internal => "a transaction contradicts itself",
             Class::TornRead => "torn read",
+            Class::TwoWrites => "two writes in one place",
+            Class::WrongState => "an answer from another state",
             Class::WriteCycle => "write cycle (G0)",
             Class::CircularFlow => "circular information flow (G1c)",
             Class::ReadSkew => "read skew (G-single)",
@@ -100,10 +106,16 @@ impl Class {
     /// The strongest level that a history with this can keep.
     pub(super) fn leaves(self) -> Level {
         match self {
-            Class::DivergedLists | Class::DuplicateAppend | Class::Phantom | Class::WriteCycle => Level::None,
-            Class::AbortedRead | Class::IntermediateRead | Class::CircularFlow | Class::Internal => {
-                Level::ReadUncommitted
-            }
+            Class::DivergedLists
+            | Class::DuplicateAppend
+            | Class::Phantom
+            | Class::TwoWrites
+            | Class::WriteCycle => Level::None,
+            Class::AbortedRead
+            | Class::IntermediateRead
+            | Class::CircularFlow
+            | Class::Internal
+            | Class::WrongState => Level::ReadUncommitted,
             Class::ReadSkew | Class::LongFork | Class::TornRead => Level::ReadCommitted,
             Class::WriteSkew => Level::SnapshotIsolation,
             Class::SessionOrder => Level::Serializable,

@@ -301,11 +301,12 @@ fn consistency(result: &ScenarioResult) -> String {
         _ => Mood::Bad,
     };
     let example = result.lines.iter().find_map(|line| match &line.measurement.linearizable {
-        Linearizability::Violated { key, why } => Some((line.seed, key, why)),
+        Linearizability::Violated { key, why, levels } => Some((line.seed, key, why, levels)),
         Linearizability::Holds | Linearizability::Unknown { .. } | Linearizability::NotChecked => None,
     });
-    let example = example.map_or(String::new(), |(seed, key, why)| {
-        format!("<p>First: seed {seed}, key <code>{}</code>: {}</p>\n", escape(key), escape(why))
+    let example = example.map_or(String::new(), |(seed, key, why, levels)| {
+        let holds = levels.as_ref().map_or(String::new(), |levels| format!("<br>{}", escape(&levels.words())));
+        format!("<p>First: seed {seed}, key <code>{}</code>: {}{holds}</p>\n", escape(key), escape(why))
     });
     format!(
         "<h3>Linearizable</h3>\n<p><span class=\"{}\">{}</span> holds in {}, violated in {}, unknown (budget spent) in \

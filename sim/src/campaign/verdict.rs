@@ -45,8 +45,9 @@ pub fn line_until_broken(job: &Job, seed: u64) -> RunLine {
 /// What a run that was ended early shows.
 fn broken(measured: Measurement, seconds: f64) -> Measurement {
     let linearizable = match measured.linearizable {
-        Linearizability::Violated { key, why } => Linearizability::Violated {
+        Linearizability::Violated { key, why, levels } => Linearizability::Violated {
             key,
+            levels,
             why: format!("{why} (the run was ended there, at {seconds:.3} s)"),
         },
         other => other,

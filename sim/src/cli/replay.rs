@@ -9,9 +9,9 @@ use crate::trace::TraceHash;
 use clap::ValueEnum;
 use firedrill_checkers::linear::{self, picture::Span};
 use firedrill_checkers::measure::Linearizability;
-use firedrill_checkers::record::{FaultRecord, NodeClass, Records};
+use firedrill_checkers::record::{Fact, FaultRecord, NodeClass, Observation, Records, SimTime};
 use firedrill_reports::Report;
-use firedrill_reports::lanes::{lanes, role_word};
+use firedrill_reports::lanes::{Lane, lanes, role_word};
 use firedrill_reports::result::{
     Campaign, Judgement, RunLine, ScenarioResult, ScenarioSummary, Seed, StoredRun,
 };
@@ -107,7 +107,7 @@ fn tell(cli: &Cli, args: &Args, job: &Job, seed: u64) -> Result<Retold, Failure>
 
 /// Which operations cannot all be true, what holds all the same, and, if wanted, the picture with faults and roles.
 fn not_linearizable(args: &Args, title: &str, records: &Records) -> Result<(), Failure> {
-    let report = linear::check_history(&records.history, &linear::Options::default());
+    let report = linear::check_run(records, &linear::Options::default());
     print!("{}", report.to_human());
     if linear::levels::is_affordable(&records.history) {
         println!("{}", linear::levels::grade(&records.history, &report).words());
@@ -118,7 +118,25 @@ fn not_linearizable(args: &Args, title: &str, records: &Records) -> Result<(), F
     }
 }
 
-/// Faults and the roles of data nodes, to be drawn above the clients.
+/// The epochs a data node announced, each until its next one, in a lane of their own.
+fn epochs(records: &Records, lane: &Lane) -> Vec<Span> {
+    let announced = |seen: &&Observation| seen.node == lane.node;
+    let epoch = |seen: &Observation| match seen.fact {
+        Fact::Epoch(epoch) => Some((seen.instant.at, epoch)),
+        _ => None,
+    };
+    let mut epochs: Vec<_> = records.observations.iter().filter(announced).filter_map(epoch).collect();
+    epochs.dedup_by_key(|epoch| epoch.1);
+    let span = |(n, (from, epoch)): (usize, &(SimTime, u64))| Span {
+        lane: format!("{} epoch", lane.name),
+        label: epoch.to_string(),
+        from_ms: from.as_ms(),
+        until_ms: epochs.get(n + 1).map(|next| next.0.as_ms()),
+    };
+    epochs.iter().enumerate().map(span).collect()
+}
+
+/// Faults, and the roles and epochs of data nodes, to be drawn above the clients.
 fn spans(records: &Records) -> Vec<Span> {
     let fault = |fault: &FaultRecord| Span {
         lane: "faults".to_owned(),
@@ -134,6 +152,7 @@ fn spans(records: &Records) -> Vec<Span> {
             from_ms: role.from.as_ms(),
             until_ms: Some(role.until.as_ms()),
         }));
+        spans.extend(epochs(records, lane));
     }
     spans
 }

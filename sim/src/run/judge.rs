@@ -34,16 +34,21 @@ fn linearizable(budget_steps: u64, records: &Records) -> Linearizability {
         Overall::Holds => Linearizability::Holds,
         // Only a verdict that needs words is asked for them.
         Overall::Violated | Overall::Unknown => {
-            explain(&linear::check_history(&records.history, &options))
+            explain(&linear::check_run(records, &options), records)
         }
     }
 }
 
-fn explain(report: &linear::Report) -> Linearizability {
+fn explain(report: &linear::Report, records: &Records) -> Linearizability {
+    let levels = || {
+        let affordable = linear::levels::is_affordable(&records.history);
+        affordable.then(|| Box::new(linear::levels::grade(&records.history, report)))
+    };
     match report.strongest() {
         Some((key, evidence)) => Linearizability::Violated {
             key: key.key.clone(),
             why: format!("{}: {}", evidence.name, evidence.summary),
+            levels: levels(),
         },
         None => {
             let s = &report.statistics;
