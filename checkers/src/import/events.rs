@@ -99,6 +99,8 @@ const FUNCTIONS: [&str; 10] =
 struct Seen<'a> {
     process: Process,
     kind: bool,
+    /// A type we do not know and where it stands: likewise.
+    strange: Option<(&'a [u8], usize)>,
     /// The operation's name and where it stands: a name we do not know matters only if a client used it.
     function: Option<(&'a [u8], usize)>,
 }
@@ -155,16 +157,18 @@ impl<'a> Event<'a> {
     }
 
     #[inline(always)]
-    fn set_type(&mut self, seen: &mut Seen<'a>, word: &[u8], at: usize) -> Result<(), Problem> {
+    fn set_type(&mut self, seen: &mut Seen<'a>, word: &'a [u8], at: usize) {
         self.kind = match word {
             b"invoke" => Type::Invoke,
             b"ok" => Type::Ok,
             b"fail" => Type::Fail,
             b"info" => Type::Info,
-            other => return Err(Problem::unknown_word(at, "type", other, &TYPES)),
+            other => {
+                seen.strange = Some((other, at));
+                Type::Info
+            }
         };
         seen.kind = true;
-        Ok(())
     }
 
     /// Whether it is complete, and of a client.
@@ -174,6 +178,9 @@ impl<'a> Event<'a> {
             Process::Client => {}
             Process::Named => return Ok(false),
             Process::Missing => return Err(Problem::new(self.offset, "an event without `process`")),
+        }
+        if let Some((word, at)) = seen.strange {
+            return Err(Problem::unknown_word(at, "type", word, &TYPES));
         }
         if !seen.kind {
             return Err(Problem::new(self.offset, "an event without `type`"));
@@ -269,7 +276,7 @@ fn edn_map<'a>(cursor: &mut Cursor<'a>, event: &mut Event<'a>) -> Result<bool, P
         match name {
             b":type" => {
                 let word = keyword(cursor)?;
-                event.set_type(&mut seen, word, at)?;
+                event.set_type(&mut seen, word, at);
             }
             b":f" => seen.function = Some((keyword(cursor)?, at)),
             b":value" => {
@@ -287,7 +294,7 @@ fn edn_map<'a>(cursor: &mut Cursor<'a>, event: &mut Event<'a>) -> Result<bool, P
     }
 }
 
-/// A keyword without its colon; a string will do as well.
+/// A keyword without its colon; a string will do as well. Anything else is no word that we know.
 #[inline(always)]
 fn keyword<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Problem> {
     if cursor.peek() == b':' {
@@ -297,7 +304,7 @@ fn keyword<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Problem> {
     let at = cursor.at;
     match cursor.value()? {
         Raw::Word(name) | Raw::Text(name) => Ok(name),
-        _ => Err(Problem::new(at, "expected a keyword")),
+        _ => Ok(&cursor.text[at..cursor.at]),
     }
 }
 
@@ -360,7 +367,7 @@ fn json_object<'a>(cursor: &mut Cursor<'a>, event: &mut Event<'a>) -> Result<boo
             b"process" => event.set_process(&mut seen, cursor)?,
             b"type" => {
                 let word = quoted(cursor)?;
-                event.set_type(&mut seen, word, at)?;
+                event.set_type(&mut seen, word, at);
             }
             b"f" => seen.function = Some((quoted(cursor)?, at)),
             b"value" => {
@@ -440,7 +447,7 @@ fn log_line<'a>(text: &'a [u8], start: usize, event: &mut Event<'a>) -> Result<b
     let at = cursor.at + 1;
     // A line of prose may begin with a number too.
     let [b':', kind @ ..] = cursor.word() else { return Ok(false) };
-    event.set_type(&mut seen, kind, at)?;
+    event.set_type(&mut seen, kind, at);
     cursor.blanks();
     let at = cursor.at;
     let [b':', function @ ..] = cursor.word() else {
