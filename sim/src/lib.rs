@@ -12,6 +12,7 @@ pub mod fuzz;
 pub mod kernel;
 pub mod nearest;
 pub mod own;
+pub mod papers;
 pub mod run;
 pub mod scenario;
 pub mod systems;

@@ -158,6 +158,8 @@ pub enum Action {
     Disk(NodeIndex, DiskFault),
     /// SIGTERM.
     Terminate(NodeIndex),
+    /// A host gets other certificates, or believes others.
+    Certificates(HostIndex, PapersChange),
     /// From now on, a name means this in a zone.
     Rename {
         /// Which zone.
@@ -167,6 +169,37 @@ pub enum Action {
         /// What it means there.
         to: Resolution,
     },
+}
+
+/// What happens to a host's certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PapersChange {
+    /// Something is wrong with its own, until the heal.
+    Harm(CertificateHarm),
+    /// A step of a rotation, which stays.
+    Step(RotationStep),
+}
+
+/// What is wrong with a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CertificateHarm {
+    /// It is over.
+    Expired,
+    /// It is another host's.
+    WrongName,
+}
+
+/// A step of the change from one authority to the next, or from one certificate to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RotationStep {
+    /// Believe both authorities.
+    TrustBoth,
+    /// Show a certificate that the second one has signed.
+    Reissue,
+    /// Believe the second one only.
+    TrustSecond,
+    /// Show a fresh certificate of the same authority.
+    Renew,
 }
 
 /// What becomes of a process's data while it is down.

@@ -126,6 +126,7 @@ fn settings() -> Settings {
         loopback: Latency::constant(Duration::from_micros(20)),
         sync: Latency::constant(Duration::from_millis(2)),
         syn_linear_timeouts: 0,
+        certificates: None,
         timer_lateness: None,
         record_messages: false,
         notes: true,

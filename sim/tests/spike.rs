@@ -54,6 +54,7 @@ fn kernel<S: System>(processes: Vec<Process<S>>) -> Kernel<S> {
         loopback: Latency::constant(Duration::from_micros(20)),
         sync: Latency::constant(Duration::from_millis(1)),
         syn_linear_timeouts: 0,
+        certificates: None,
         timer_lateness: None,
         record_messages: false,
         notes: false,

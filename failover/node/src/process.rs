@@ -1,10 +1,9 @@
 //! A node as a process: its configuration, its files, its log, its end.
 
 use crate::disk::{Disk, Folder};
-use crate::driver::{
-    Clock, Driver, Gate, Handle, Limits, Reports, Resolved, Resolver, Setup, TokioNet, Wire,
-};
+use crate::driver::{Clock, Driver, Gate, Handle, Limits, Reports, Resolved, Resolver, Setup, Wire};
 use crate::resp::RespWire;
+use crate::tls::{Tls, TlsNet};
 use firedrill_protocols::contract::*;
 use firedrill_protocols::redis::settings::{Persistence, Settings as DataSettings};
 use firedrill_protocols::sentinel::settings::{Group, Settings as SentinelSettings};
@@ -25,6 +24,9 @@ pub struct Config {
     pub listen: SocketAddrV4,
     /// Folder of its files.
     pub data: PathBuf,
+    /// Folder of its certificates, as [`crate::tls`] reads them; without it streams are plain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<PathBuf>,
     /// What it is.
     pub role: Role,
 }
@@ -85,6 +87,8 @@ pub struct Post<S: System> {
     pub source: Option<Ipv4Addr>,
     /// Folder of its files.
     pub data: PathBuf,
+    /// Folder of its certificates, if its streams are encrypted.
+    pub tls: Option<PathBuf>,
     /// What host names mean.
     pub resolver: Resolver,
 }
@@ -97,6 +101,7 @@ impl Config {
             ports: vec![(self.listen, self.kind())],
             source: None,
             data: self.data.clone(),
+            tls: self.tls.clone(),
             resolver: Box::new(|_| Resolved::AskNetwork),
         }
     }
@@ -161,7 +166,7 @@ fn log(clock: &Clock, fact: &Observation) {
 /// Be this node until SIGTERM or SIGINT; it then ends in good order.
 ///
 /// # Errors
-/// The port cannot be bound, or the folder not be used.
+/// The port cannot be bound, or a folder not be used.
 pub fn run(config: &Config) -> io::Result<()> {
     serve(config.post())
 }
@@ -169,7 +174,7 @@ pub fn run(config: &Config) -> io::Result<()> {
 /// The same for a node of any system.
 ///
 /// # Errors
-/// The port cannot be bound, or the folder not be used.
+/// The port cannot be bound, or a folder not be used.
 pub fn serve<S: System>(post: Post<S>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(LocalSet::new().run_until(async {
@@ -195,7 +200,7 @@ pub fn serve<S: System>(post: Post<S>) -> io::Result<()> {
 /// goes to `hear`.
 ///
 /// # Errors
-/// The port cannot be bound, or the folder not be used.
+/// The port cannot be bound, or a folder not be used.
 pub fn run_until(
     config: &Config,
     killed: impl Future<Output = ()>,
@@ -212,7 +217,7 @@ pub fn run_until(
     }))
 }
 
-type Prepared<S> = (Driver<S, TokioNet, Folder>, Handle<S>);
+type Prepared<S> = (Driver<S, TlsNet, Folder>, Handle<S>);
 
 fn clock() -> Clock {
     Clock::new(LocalTime(0), WallTime(wall_now()))
@@ -224,7 +229,7 @@ fn prepare<S: System>(
     hear: impl FnMut(Observation) + 'static,
 ) -> io::Result<Prepared<S>> {
     let setup = Setup {
-        net: TokioNet,
+        net: TlsNet { tls: post.tls.as_deref().map(Tls::new).transpose()? },
         wire: post.wire,
         disk: Disk::new(Folder::new(post.data)?),
         clock,

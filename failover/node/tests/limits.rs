@@ -1,5 +1,6 @@
-//! What peers can cost a node: a stalled one its outbox, a crowd its sessions, garbage nothing.
+//! What peers can cost a node: a stalled one its outbox, a crowd its sessions, garbage nothing; and who is no peer at all.
 
+mod secure;
 mod toys;
 
 use bytes::BytesMut;

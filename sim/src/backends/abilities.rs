@@ -83,6 +83,12 @@ pub const TABLE: &[Row] = &[
         tcp: Approximated("what it should have stored is stored by the next sync that succeeds"),
     },
     Row { fault: "disk full", kernel: Exact, turmoil: Exact, tcp: Exact },
+    Row {
+        fault: "certificate expired, misnamed, rotated",
+        kernel: Approximated("rules and a round trip; a refused dialler learns it with the answer"),
+        turmoil: Cannot("streams are not encrypted there"),
+        tcp: Exact,
+    },
     Row { fault: "name resolves otherwise", kernel: Exact, turmoil: Exact, tcp: Exact },
 ];
 

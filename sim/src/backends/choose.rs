@@ -43,6 +43,9 @@ impl Backend {
         }
         match self {
             Backend::Kernel => Ok(()),
+            Backend::Turmoil if scenario.network.tls.is_some() => {
+                Err("streams are not encrypted on turmoil".to_owned())
+            }
             Backend::Turmoil | Backend::Tcp if scenario.system.visit(HasWire) => Ok(()),
             Backend::Turmoil | Backend::Tcp => {
                 Err(format!("the system `{}` has no wire form yet", scenario.system.name()))

@@ -31,6 +31,10 @@ pub(super) struct Args {
     /// Folder for its data.
     #[arg(long, value_name = "DIR", default_value = "node-data")]
     data: PathBuf,
+    /// Folder with identity.pem (certificates and key) and trust.pem (authorities): streams are TLS 1.3, with certificates
+    /// on both sides, read anew when they change.
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    tls: Option<PathBuf>,
     /// Data node: the primary it follows at its first start.
     #[arg(long, value_name = "IP:PORT")]
     follow: Option<SocketAddrV4>,
@@ -102,7 +106,9 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
 fn of_scenario(cli: &Cli, args: &Args, of: &str) -> Result<Exit, Failure> {
     let loaded = select::scenarios(cli, &[of.to_owned()])?.remove(0);
     match &args.name {
-        Some(name) => tcp::be_alone(&loaded.scenario, name, args.network, args.data.clone())?,
+        Some(name) => {
+            tcp::be_alone(&loaded.scenario, name, args.network, args.data.clone(), args.tls.clone())?
+        }
         None => {
             for (name, address) in tcp::processes(&loaded.scenario, args.network) {
                 println!("{name} {address}");
@@ -136,5 +142,5 @@ fn from_options(args: &Args) -> Result<Config, Failure> {
             parallel_syncs: 1,
         },
     };
-    Ok(Config { listen, data: args.data.clone(), role })
+    Ok(Config { listen, data: args.data.clone(), tls: args.tls.clone(), role })
 }

@@ -7,8 +7,9 @@
 //! drifts and jumps add. A disk that is stuck is stuck whatever else it is. Healing one fault leaves the others.
 //!
 //! **Effect.** Each fault must be seen to have acted: a message stopped or delayed, an input held back, a clock read, a
-//! process ended, a sync disturbed. A run with a fault without effect is *inert* and counts for nothing.
+//! process ended, a sync disturbed, a handshake with changed certificates. A run with a fault without effect is *inert* and counts for nothing.
 
+mod certificates;
 mod clock;
 mod command;
 mod crash;
@@ -19,6 +20,7 @@ mod rename;
 mod slow;
 mod terminate;
 
+pub use certificates::{Become, Certificates};
 pub use clock::Clock;
 pub use command::Command;
 pub use crash::{Crash, HostCrash};
@@ -63,6 +65,8 @@ pub enum Fault {
     Command(Command),
     /// A host name gets another meaning.
     Rename(Rename),
+    /// A certificate is bad, or is rotated.
+    Certificates(Certificates),
 }
 
 /// What a fault does once it strikes.
@@ -116,6 +120,7 @@ impl Fault {
             Fault::Terminate(fault) => fault,
             Fault::Command(fault) => fault,
             Fault::Rename(fault) => fault,
+            Fault::Certificates(fault) => fault,
         }
     }
 
@@ -133,6 +138,7 @@ impl Fault {
             Fault::Terminate(_) => "terminate",
             Fault::Command(_) => "command",
             Fault::Rename(_) => "rename",
+            Fault::Certificates(_) => "certificates",
         }
     }
 

@@ -3,7 +3,7 @@
 use firedrill_protocols::contract::{LocalTime, WallTime};
 
 /// Where every wall clock starts: 2026-01-01T00:00:00Z.
-const EPOCH_MICROS: i64 = 1_767_225_600_000_000;
+pub(super) const EPOCH_MICROS: i64 = 1_767_225_600_000_000;
 const PPM: i128 = 1_000_000;
 
 /// Local time as a linear function of true time, re-based whenever the rate changes so that it stays continuous.

@@ -6,6 +6,7 @@
 
 mod clock;
 mod disk;
+mod handshake;
 mod lateness;
 pub(crate) mod network;
 pub(crate) mod process;
@@ -23,8 +24,8 @@ use clock::Clock;
 use disk::{Disk, SyncFate};
 use firedrill_checkers::record::{Life, NodeIndex, SimTime};
 use firedrill_protocols::contract::{
-    Closed, Cx, DiskError, Duration, Effect, Exhibit, Inspection, Node, Op, Opened, Orchestration, RequestId,
-    SessionId, Signal, SocketAddrV4, System, Token,
+    Closed, Cx, DiskError, Duration, Effect, Exhibit, Inspection, Node, Observation, Op, Opened,
+    Orchestration, RequestId, SessionId, Signal, SocketAddrV4, System, Token, WallTime,
 };
 use lateness::LateTimers;
 use network::Network;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub sync: Latency,
     /// Repetitions of a dial after which the interval begins to double, as Linux counts them (`tcp_syn_linear_timeouts`).
     pub syn_linear_timeouts: u8,
+    /// Streams are encrypted, and certificates count for so long from the start; plain if not given.
+    pub certificates: Option<Duration>,
     /// How late timers of processes come; on time if not given.
     pub timer_lateness: Option<Lateness>,
     /// Record every message with its text (slow; for stories).
@@ -87,6 +90,8 @@ enum DialStep {
     Reaches,
     /// The answer reaches the dialling host.
     Answered { accepted: bool },
+    /// The dialling process knows whether it and the other trust each other.
+    Secured { trusted: bool },
     /// No answer yet: repeat.
     Again,
 }
@@ -109,6 +114,8 @@ enum Input<S: System> {
     Datagram(SocketAddrV4, S::Message),
     Request(RequestId, Op, Duration),
     Signal(Signal),
+    /// A dialler that wants to agree on keys.
+    Greeting(ConnId),
 }
 
 /// One machine.
@@ -146,6 +153,7 @@ pub struct Kernel<S: System> {
     record_messages: bool,
     syn_linear_timeouts: u8,
     late_timers: Option<LateTimers>,
+    trust: Option<handshake::Trust>,
     seed: u64,
 }
 
@@ -163,6 +171,7 @@ mod code {
     pub(super) const FAULT: u32 = 10;
     pub(super) const COMPLETED: u32 = 11;
     pub(super) const OBSERVED: u32 = 12;
+    pub(super) const GREETING: u32 = 13;
 }
 
 impl<S: System> Kernel<S> {
@@ -187,8 +196,12 @@ impl<S: System> Kernel<S> {
             let ip = layout.hosts[usize::from(process.host.0)].ip;
             processes.push(Process::new(process, ip, settings.seed, at as u32, settings.notes));
         }
-        let hosts = layout.hosts.into_iter().map(Host::new).collect();
+        let hosts: Vec<Host> = layout.hosts.into_iter().map(Host::new).collect();
         let count = processes.len() as u32;
+        let trust = settings.certificates.map(|valid| {
+            let until = WallTime(clock::EPOCH_MICROS + valid.as_micros() as i64);
+            handshake::Trust::new(hosts.len(), processes.len(), until)
+        });
         let lateness =
             settings.timer_lateness.map(|lateness| LateTimers::new(lateness, settings.seed, count));
         Kernel {
@@ -210,6 +223,7 @@ impl<S: System> Kernel<S> {
             record_messages: settings.record_messages,
             syn_linear_timeouts: settings.syn_linear_timeouts,
             late_timers: lateness,
+            trust,
             seed: settings.seed,
         }
     }
@@ -272,6 +286,7 @@ impl<S: System> Kernel<S> {
             format!("{} starts", self.processes[at].name)
         });
         self.happenings.push(Happening::Life { node: NodeIndex(node), life: Life::Up });
+        self.begin_refusing(node);
         let image = self.processes[at].disk.image();
         self.step(node, |machine, cx| machine.start(cx, &image));
     }
@@ -349,6 +364,10 @@ impl<S: System> Kernel<S> {
             Input::Signal(signal) => {
                 self.trace(code::SIGNAL, who, 0, || format!("{signal:?}"));
                 self.step(node, |machine, cx| machine.on_signal(cx, signal));
+            }
+            Input::Greeting(conn) => {
+                self.trace(code::GREETING, who, 0, || "is greeted".to_owned());
+                self.greeted(conn);
             }
         }
     }
@@ -788,6 +807,7 @@ impl<S: System> World for Kernel<S> {
                 self.effects[fault.0 as usize] += u64::from(self.processes[usize::from(node.0)].is_up());
                 self.terminate(node.0);
             }
+            Action::Certificates(host, change) => self.change_papers(fault, *host, *change),
             Action::Rename { zone, name, to } => {
                 self.effects[fault.0 as usize] += 1;
                 self.names.in_zone(zone, name, *to);
@@ -802,6 +822,9 @@ impl<S: System> World for Kernel<S> {
             if self.hosts[usize::from(host)].suspended_by.contains(&fault) {
                 self.wake(fault, HostIndex(host));
             }
+        }
+        if let Some(trust) = &mut self.trust {
+            trust.undo(fault);
         }
         let pairs = self.network.heal(fault);
         self.wake_streams(&pairs);

@@ -174,8 +174,21 @@ impl<S: System> Kernel<S> {
         1_000_000 << attempt.saturating_sub(self.syn_linear_timeouts)
     }
 
+    /// The hosts of a dial that is still wanted and unanswered, and the process that it reaches, if both are there.
+    pub(super) fn dialled(&self, id: ConnId) -> Option<(Pair, u16)> {
+        let conn = &self.conns[id.0 as usize];
+        let Target::Host(host, Some(node)) = conn.target else { return None };
+        let wanted = !conn.answered && conn.dialler.open && self.hosts[usize::from(host.0)].running;
+        (wanted && self.processes[usize::from(node)].is_up()).then_some(((conn.dialler.host, host), node))
+    }
+
+    /// The process that dials.
+    pub(super) fn dialler(&self, id: ConnId) -> u16 {
+        self.conns[id.0 as usize].dialler.node
+    }
+
     /// One-way time over a link now; `None` if it is cut. Counts the effect of faults.
-    fn travel(&mut self, pair: Pair, bytes: usize) -> Option<u64> {
+    pub(super) fn travel(&mut self, pair: Pair, bytes: usize) -> Option<u64> {
         if pair.0 == pair.1 {
             return Some(self.loopback.draw_for(self.network.random(pair.0)));
         }
@@ -203,7 +216,12 @@ impl<S: System> Kernel<S> {
             }
             DialStep::Again => self.attempt_dial(id, attempt),
             DialStep::Reaches => self.dial_reaches(id, attempt),
-            DialStep::Answered { accepted } => self.dial_answered(id, accepted),
+            DialStep::Answered { accepted: true } if self.trust.is_some() => self.greet(id),
+            DialStep::Answered { accepted: true } | DialStep::Secured { trusted: true } => {
+                self.dial_answered(id, Ok(()));
+            }
+            DialStep::Answered { accepted: false } => self.dial_answered(id, Err(Closed::Refused)),
+            DialStep::Secured { trusted: false } => self.dial_answered(id, Err(Closed::Reset)),
         }
     }
 
@@ -215,7 +233,7 @@ impl<S: System> Kernel<S> {
         }
         let back = (host, conn.dialler.host);
         let accepted = listener.is_some_and(|node| self.processes[usize::from(node)].is_up());
-        if accepted && conn.listener.is_none() {
+        if accepted && self.trust.is_none() {
             self.accept(id, listener.expect("accepted by a listener"));
         }
         if let Some(span) = self.travel(back, 64) {
@@ -225,7 +243,10 @@ impl<S: System> Kernel<S> {
     }
 
     /// The listening host completes the connection by itself; the process learns of it when it runs.
-    fn accept(&mut self, id: ConnId, node: u16) {
+    pub(super) fn accept(&mut self, id: ConnId, node: u16) {
+        if self.conns[id.0 as usize].listener.is_some() {
+            return;
+        }
         let process = &mut self.processes[usize::from(node)];
         let session = SessionId(process.surroundings.next_session);
         process.surroundings.next_session += 1;
@@ -240,13 +261,13 @@ impl<S: System> Kernel<S> {
         self.input(node, incarnation, Input::Open(session, Opened::Accepted { kind, from }));
     }
 
-    fn dial_answered(&mut self, id: ConnId, accepted: bool) {
+    fn dial_answered(&mut self, id: ConnId, answer: Result<(), Closed>) {
         let conn = self.conn(id);
         let (node, incarnation, session) =
             (conn.dialler.node, conn.dialler.incarnation, conn.dialler.session);
         conn.answered = true;
-        if !accepted {
-            self.tell_closed(id, Side::Dialler, Closed::Refused);
+        if let Err(why) = answer {
+            self.tell_closed(id, Side::Dialler, why);
             return;
         }
         self.input(node, incarnation, Input::Open(session, Opened::Dialled));

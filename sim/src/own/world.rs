@@ -324,6 +324,7 @@ impl World for OwnWorld {
             | Action::Clock(..)
             | Action::Disk(..)
             | Action::Terminate(_)
+            | Action::Certificates(..)
             | Action::Rename { .. } => false,
         };
         *self.effects.entry(fault).or_default() += u64::from(done);

@@ -109,6 +109,7 @@ pub(crate) fn kernel_settings<S: System>(
         loopback: latency(&scenario.network.loopback),
         sync: latency(&scenario.disk.sync),
         syn_linear_timeouts: scenario.network.syn_linear_timeouts,
+        certificates: scenario.network.tls.map(|tls| tls.valid.0),
         timer_lateness: scenario
             .timer_lateness
             .map(|late| kernel::Lateness::new(late.p50.0, late.p99.0, late.p99_p95.0)),

@@ -195,6 +195,11 @@ fn check_targets(scenario: &Scenario, complain: &Complain<'_>) -> Result<(), Loa
             let help = Some("move the fault, or set a later `heal_at`".to_owned());
             return Err(complain(format!("faults[{at}].{}", fault.kind()), &format!("\"{time}"), what, help));
         }
+        if matches!(fault, crate::faults::Fault::Certificates(_)) && scenario.network.tls.is_none() {
+            let what = "there are no certificates: streams are plain".to_owned();
+            let help = Some("say `\"tls\": {}` in `network`".to_owned());
+            return Err(complain(format!("faults[{at}].certificates"), "\"certificates\"", what, help));
+        }
         for word in fault.words() {
             if !view.knows(word) {
                 let known = view.known_words();

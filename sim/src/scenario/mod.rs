@@ -110,6 +110,23 @@ pub struct Network {
     /// before the interval doubles. 0 as before Linux 6.5; 4 is the default since.
     #[serde(skip_serializing_if = "is_zero")]
     pub syn_linear_timeouts: u8,
+    /// Every stream is TLS 1.3 with certificates on both sides. Datagrams are not encrypted. Kernel and tcp only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+}
+
+/// Certificates of a drill, minted for each run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// How long they count from the start of the run, by the clock of whoever looks at them.
+    pub valid: Span,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Tls { valid: Span::secs(90 * 86_400) }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -127,6 +144,7 @@ impl Default for Network {
             },
             links: Vec::new(),
             syn_linear_timeouts: 0,
+            tls: None,
         }
     }
 }

@@ -26,7 +26,7 @@ impl Live {
         let data =
             std::env::temp_dir().join(format!("firedrill-live-{}-{}", std::process::id(), addr.port()));
         let _ = std::fs::remove_dir_all(&data);
-        let config = Config { listen: addr, data: data.clone(), role };
+        let config = Config { listen: addr, data: data.clone(), tls: None, role };
         let (kill, killed) = tokio::sync::oneshot::channel();
         let thread = std::thread::spawn(move || {
             let killed = async move {

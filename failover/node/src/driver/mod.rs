@@ -16,9 +16,10 @@ mod session;
 pub use clock::Clock;
 pub use codec::{BadInput, Codec, Framed, Frames, Side, Wire};
 pub use gate::{Caster, Direction, Gate, Shaper};
-pub use net::{Net, TokioNet, v4};
+pub use net::{Net, Opening, TokioNet, v4};
 
 use crate::disk::{Disk, Storage};
+use crate::tls::Refusal;
 use bytes::BytesMut;
 use firedrill_protocols::contract::*;
 use session::{Outbox, Place, SessionEvent};
@@ -207,6 +208,9 @@ pub struct Driver<S: System, N: Net, D: Storage> {
     local: VecDeque<(SessionId, SessionEvent)>,
     tasks: JoinSet<()>,
     datagram_socket: Option<Rc<N::Datagrams>>,
+    /// Peers with whom there is no trust, and why: each is said once, however often it comes.
+    refused: BTreeSet<(Ipv4Addr, String)>,
+    refusals: Refusals,
     channels: Channels<N>,
     inputs: mpsc::UnboundedReceiver<Input>,
     hold: Rc<Hold>,
@@ -226,10 +230,17 @@ struct Session<S: System> {
     task: tokio::task::AbortHandle,
 }
 
-/// A stream that a peer dialled.
+/// How often one side did not trust the other.
+#[derive(Debug, Default)]
+struct Refusals {
+    by_us: u64,
+    by_peers: u64,
+}
+
+/// A stream that a peer dialled, unless the peer is not trusted.
 struct Accepted<N: Net> {
     port: usize,
-    stream: N::Stream,
+    stream: io::Result<N::Stream>,
     from: SocketAddrV4,
 }
 
@@ -298,6 +309,8 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
             local: VecDeque::new(),
             tasks: JoinSet::new(),
             datagram_socket: None,
+            refused: BTreeSet::new(),
+            refusals: Refusals::default(),
             channels,
             inputs,
             hold,
@@ -316,6 +329,10 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
         let image = self.setup.disk.load()?;
         if !self.listening {
             self.listen().await?;
+        }
+        if self.setup.net.round_trips() > 0 {
+            let none = Observation::Gauge { name: "tls_refused", value: 0 };
+            self.setup.reports.observe(Shard(0), none);
         }
         self.step(|node, cx| node.start(cx, &image)).await;
         drop(image);
@@ -342,8 +359,13 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
                 continue;
             }
             let listener = self.setup.net.bind(addr).await?;
-            let accepted = self.channels.accepted.sender.clone();
-            self.tasks.spawn_local(accept_all(self.setup.net.clone(), listener, port, accepted));
+            let door = Door {
+                net: self.setup.net.clone(),
+                port,
+                clock: self.setup.clock.clone(),
+                accepted: self.channels.accepted.sender.clone(),
+            };
+            self.tasks.spawn_local(accept_all(door, listener));
         }
         Ok(())
     }
@@ -493,6 +515,7 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
             source: self.setup.source,
             target,
             limit: self.setup.limits.connect,
+            clock: self.setup.clock.clone(),
         };
         let place = self.place(session, outward);
         let task = self.tasks.spawn_local(dial_and_serve(dial, outbox.clone(), place));
@@ -517,6 +540,13 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
 
     async fn accept(&mut self, accepted: Accepted<N>) {
         let Accepted { port, stream, from } = accepted;
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                // Of peers that just went away nothing is said.
+                return Refusal::of(&error).into_iter().for_each(|why| self.count_refused(*from.ip(), &why));
+            }
+        };
         if self.sessions.len() >= self.setup.limits.sessions {
             return;
         }
@@ -530,6 +560,20 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
         let task = self.tasks.spawn_local(session::serve(stream, outbox.clone(), place));
         self.sessions.insert(session, Session { codec, inbox: BytesMut::new(), outbox, outward, task });
         self.step(|node, cx| node.on_open(cx, session, Opened::Accepted { kind, from })).await;
+    }
+
+    /// Say and count that a peer and we do not trust each other.
+    fn count_refused(&mut self, peer: Ipv4Addr, why: &Refusal) {
+        let reports = &mut self.setup.reports;
+        if self.setup.notes && self.refused.insert((peer, why.to_string())) {
+            reports.observe(Shard(0), Observation::Note(format!("TLS with {peer}: {why}")));
+        }
+        let (name, count) = match why {
+            Refusal::ByPeer(_) => ("tls_refused_by_peers", &mut self.refusals.by_peers),
+            _ => ("tls_refused", &mut self.refusals.by_us),
+        };
+        *count += 1;
+        reports.observe(Shard(0), Observation::Gauge { name, value: *count });
     }
 
     fn send(&mut self, session: SessionId, message: S::Message) {
@@ -564,6 +608,7 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
         match event {
             SessionEvent::Open => self.step(|node, cx| node.on_open(cx, session, Opened::Dialled)).await,
             SessionEvent::Data(bytes) => self.data(session, &bytes).await,
+            SessionEvent::Refused(peer, why) => self.count_refused(peer, &why),
             SessionEvent::Closed(why) => {
                 self.sessions.remove(&session);
                 self.step(|node, cx| node.on_close(cx, session, why)).await;
@@ -676,18 +721,49 @@ async fn sleep_until(clock: &Clock, deadline: Option<LocalTime>) {
     }
 }
 
-async fn accept_all<N: Net>(net: N, listener: N::Listener, port: usize, accepted: mpsc::Sender<Accepted<N>>) {
+/// Where peers come in.
+struct Door<N: Net> {
+    net: N,
+    port: usize,
+    clock: Clock,
+    accepted: mpsc::Sender<Accepted<N>>,
+}
+
+/// Peers whose trust is being established at a time; further ones wait in the host's queue.
+const GREETINGS_MAX: usize = 256;
+/// A peer that has not proved itself by then is let go.
+const GREETING_MAX: Duration = Duration::from_secs(10);
+
+async fn accept_all<N: Net>(door: Door<N>, listener: N::Listener) {
+    let door = Rc::new(door);
+    let mut greetings = JoinSet::new();
     loop {
-        match net.accept(&listener).await {
-            Ok((stream, from)) => {
-                if accepted.send(Accepted { port, stream, from }).await.is_err() {
+        while greetings.try_join_next().is_some() {}
+        if greetings.len() >= GREETINGS_MAX {
+            greetings.join_next().await;
+        }
+        match door.net.accept(&listener).await {
+            Ok((stream, from)) if door.net.round_trips() == 0 => {
+                let accepted = Accepted { port: door.port, stream: Ok(stream), from };
+                if door.accepted.send(accepted).await.is_err() {
                     return;
                 }
             }
+            // One that is slow to prove itself must not keep the others out.
+            Ok((stream, from)) => drop(greetings.spawn_local(greet(door.clone(), stream, from))),
             // Out of descriptors, or a peer that gave up in the queue: both pass.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
+}
+
+async fn greet<N: Net>(door: Rc<Door<N>>, stream: N::Stream, from: SocketAddrV4) {
+    let opening = Opening { side: Side::Accepted, peer: from, wall: door.clock.wall() };
+    let Ok(stream) = tokio::time::timeout(GREETING_MAX, door.net.secure(stream, opening)).await else {
+        return;
+    };
+    // The driver is gone only when the node ends.
+    let _ = door.accepted.send(Accepted { port: door.port, stream, from }).await;
 }
 
 async fn receive_all<N: Net>(
@@ -714,6 +790,7 @@ struct Dial<N> {
     source: Option<Ipv4Addr>,
     target: Target,
     limit: Duration,
+    clock: Clock,
 }
 
 /// Where a dial goes.
@@ -746,7 +823,13 @@ async fn dial_and_serve<N: Net>(dial: Dial<N>, outbox: Rc<Outbox>, mut place: Pl
         tokio::time::sleep(place.gate.delay(back, HANDSHAKE_BYTES)).await;
         // The answer, a refusal too, comes through the link.
         place.gate.pass(back).await;
-        stream
+        let stream = stream?;
+        for _ in 0..dial.net.round_trips() {
+            tokio::time::sleep(place.gate.delay(place.outward, HANDSHAKE_BYTES)).await;
+            tokio::time::sleep(place.gate.delay(back, CERTIFICATE_BYTES)).await;
+        }
+        let opening = Opening { side: Side::Dialled, peer: target, wall: dial.clock.wall() };
+        dial.net.secure(stream, opening).await
     };
     match tokio::time::timeout(dial.limit, connect).await {
         Ok(Ok(stream)) => {
@@ -754,13 +837,15 @@ async fn dial_and_serve<N: Net>(dial: Dial<N>, outbox: Rc<Outbox>, mut place: Pl
             place.tell(SessionEvent::Open).await;
             session::serve(stream, outbox, place).await;
         }
-        Ok(Err(error)) => place.tell(SessionEvent::Closed(session::reason(&error))).await,
+        Ok(Err(error)) => place.tell_failed(&error).await,
         Err(_) => place.tell(SessionEvent::Closed(Closed::Timeout)).await,
     }
 }
 
 /// Bytes of a packet that opens a connection.
 const HANDSHAKE_BYTES: usize = 64;
+/// Bytes of a server's answer with its certificate.
+const CERTIFICATE_BYTES: usize = 1024;
 
 /// The node's timers, in order of deadline and then of setting.
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! The network below the driver, as small as it can be: production and simulated sockets differ only here.
 
+use super::Side;
+use firedrill_protocols::contract::WallTime;
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -30,6 +32,21 @@ pub trait Net: Clone + 'static {
         to: SocketAddrV4,
     ) -> impl Future<Output = io::Result<Self::Stream>>;
 
+    /// Round trips that [`Net::secure`] takes.
+    fn round_trips(&self) -> u32 {
+        0
+    }
+
+    /// Make a fresh stream safe before anybody speaks on it; plain networks give it back as it is.
+    fn secure(
+        &self,
+        stream: Self::Stream,
+        opening: Opening,
+    ) -> impl Future<Output = io::Result<Self::Stream>> {
+        let _ = opening;
+        std::future::ready(Ok(stream))
+    }
+
     /// Bind a datagram port.
     fn bind_datagrams(&self, addr: SocketAddrV4) -> impl Future<Output = io::Result<Self::Datagrams>>;
 
@@ -50,6 +67,17 @@ pub trait Net: Clone + 'static {
 
     /// The address of a host name; `None` if nobody knows it.
     fn resolve(&self, name: &str, port: u16) -> impl Future<Output = Option<SocketAddrV4>>;
+}
+
+/// What is known of a stream that has just been connected.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// Which end we are.
+    pub side: Side,
+    /// The address we dialled, or that the dial came from.
+    pub peer: SocketAddrV4,
+    /// Our wall clock.
+    pub wall: WallTime,
 }
 
 /// Real sockets.

@@ -1,11 +1,13 @@
 //! The bytes of one session: a reader that stops when the node is behind, and a bounded outbox that a writer empties.
 
 use super::gate::{Direction, Gate};
+use crate::tls::Refusal;
 use bytes::{Bytes, BytesMut};
 use firedrill_protocols::contract::{Closed, SessionId};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -19,6 +21,8 @@ pub(super) enum SessionEvent {
     Open,
     /// Bytes from the peer.
     Data(Bytes),
+    /// One of us does not trust the other; the session will be closed.
+    Refused(Ipv4Addr, Refusal),
     /// The session is over, or never began.
     Closed(Closed),
 }
@@ -126,6 +130,14 @@ impl Place {
         // The driver is gone only when the node ends, and then nobody needs the event.
         let _ = self.events.send((self.session, event)).await;
     }
+
+    /// The session is over by an error.
+    pub async fn tell_failed(&self, error: &io::Error) {
+        if let Some(refusal) = Refusal::of(error) {
+            self.tell(SessionEvent::Refused(self.outward.1, refusal)).await;
+        }
+        self.tell(SessionEvent::Closed(reason(error))).await;
+    }
 }
 
 /// Serve an open stream until either side ends it.
@@ -134,8 +146,11 @@ pub(super) async fn serve<T: AsyncRead + AsyncWrite>(stream: T, outbox: Rc<Outbo
     let ended = tokio::select! {
         biased;
         result = write_all(&mut writer, &outbox, &place) => Some(result),
-        why = read_all(&mut reader, &place) => {
-            place.tell(SessionEvent::Closed(why)).await;
+        ended = read_all(&mut reader, &place) => {
+            match ended {
+                Ok(()) => place.tell(SessionEvent::Closed(Closed::Eof)).await,
+                Err(error) => place.tell_failed(&error).await,
+            }
             None
         }
         () = linger(&outbox, &place) => None,
@@ -145,7 +160,7 @@ pub(super) async fn serve<T: AsyncRead + AsyncWrite>(stream: T, outbox: Rc<Outbo
         Some(Ok(())) => {
             let _ = tokio::time::timeout(LINGER, drain(&mut reader)).await;
         }
-        Some(Err(error)) => place.tell(SessionEvent::Closed(reason(&error))).await,
+        Some(Err(error)) => place.tell_failed(&error).await,
         None => {}
     }
 }
@@ -172,6 +187,8 @@ async fn write_all<T: AsyncWrite>(
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         writer.write_all(&piece).await?;
+        // An encrypting stream may still hold the end of it.
+        writer.flush().await?;
         outbox.written(piece.len());
     }
     // The end of the stream is held by a cut like data.
@@ -180,7 +197,7 @@ async fn write_all<T: AsyncWrite>(
 }
 
 /// Hand over what the peer sends until it ends; the channel is bounded, so a busy node slows its peers down.
-async fn read_all<T: AsyncRead>(reader: &mut ReadHalf<T>, place: &Place) -> Closed {
+async fn read_all<T: AsyncRead>(reader: &mut ReadHalf<T>, place: &Place) -> io::Result<()> {
     let mut buffer = BytesMut::new();
     loop {
         // Nothing has come yet that a cut could hold back.
@@ -194,9 +211,9 @@ async fn read_all<T: AsyncRead>(reader: &mut ReadHalf<T>, place: &Place) -> Clos
             std::future::pending::<()>().await;
         }
         match read {
-            Ok(0) => return Closed::Eof,
+            Ok(0) => return Ok(()),
             Ok(_) => place.tell(SessionEvent::Data(buffer.split().freeze())).await,
-            Err(error) => return reason(&error),
+            Err(error) => return Err(error),
         }
     }
 }
@@ -207,7 +224,7 @@ async fn drain<T: AsyncRead>(reader: &mut ReadHalf<T>) {
 }
 
 /// What an error of a socket means to a node.
-pub(super) fn reason(error: &io::Error) -> Closed {
+fn reason(error: &io::Error) -> Closed {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Closed::Refused,
         io::ErrorKind::TimedOut => Closed::Timeout,

@@ -26,16 +26,23 @@ pub fn processes(scenario: &Scenario, network: u8) -> Vec<(String, SocketAddrV4)
     scenario.system.visit(List)
 }
 
-/// Be the process of this name until SIGTERM or SIGINT, with its files in `data`.
+/// Be the process of this name until SIGTERM or SIGINT, with its files in `data` and, if its streams are to be encrypted,
+/// its certificates in `tls`.
 ///
 /// # Errors
 /// There is no such process, the system has no wire form, a port cannot be bound, or the folder not be used.
-pub fn be_alone(scenario: &Scenario, name: &str, network: u8, data: PathBuf) -> io::Result<()> {
-    struct Be<'a>(&'a str, PathBuf);
+pub fn be_alone(
+    scenario: &Scenario,
+    name: &str,
+    network: u8,
+    data: PathBuf,
+    tls: Option<PathBuf>,
+) -> io::Result<()> {
+    struct Be<'a>(&'a str, PathBuf, Option<PathBuf>);
     impl Visit for Be<'_> {
         type Out = io::Result<()>;
         fn visit<T: SystemUnderTest>(self, system: &T) -> io::Result<()> {
-            let Be(name, data) = self;
+            let Be(name, data, tls) = self;
             let layout = system.layout(&[]);
             let wire = system.wire().ok_or_else(|| io::Error::other("this system has no wire form"))?;
             let process = layout.processes.iter().find(|process| process.name == name);
@@ -48,12 +55,13 @@ pub fn be_alone(scenario: &Scenario, name: &str, network: u8, data: PathBuf) -> 
                 ports: process.listens.iter().map(|(port, kind)| (at(*port), *kind)).collect(),
                 source: Some(host.ip),
                 data,
+                tls,
                 resolver: resolver(&layout, &host.zone),
             })
         }
     }
     set_network([127, network]);
-    scenario.system.visit(Be(name, data))
+    scenario.system.visit(Be(name, data, tls))
 }
 
 fn resolver<S: System>(layout: &Layout<S>, zone: &str) -> Resolver {

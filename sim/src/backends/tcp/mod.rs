@@ -8,6 +8,7 @@
 mod alone;
 mod part;
 mod process;
+mod registry;
 mod wire;
 
 pub use alone::{be_alone, processes};
@@ -23,12 +24,15 @@ use crate::trace::TraceHash;
 use crate::world::{Action, Data, FaultId, Happening, HostIndex, Layout, World};
 use firedrill_checkers::record::{Life, NodeIndex, SimTime};
 use firedrill_node::disk::{Disk, Folder};
-use firedrill_node::driver::{self, Driver, Handle, Limits, Reports, TokioNet, Wire};
+use firedrill_node::driver::{self, Driver, Handle, Limits, Reports, Wire};
 use firedrill_node::memory_disk::MemoryDisk;
+use firedrill_node::tls::{Tls, TlsNet};
 use firedrill_protocols::contract::{
-    Inspection, Ipv4Addr, Observation, Op, Orchestration, RequestId, Shard, SocketAddrV4, System, stream,
+    Inspection, Ipv4Addr, Observation, Op, Orchestration, RequestId, Shard, SocketAddrV4, System, WallTime,
+    stream,
 };
-use part::Part;
+use part::{Part, wall_now};
+use registry::Registry;
 use rustix::process::{Pid, Signal, kill_process};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -237,6 +241,8 @@ pub struct Tcp<S: System> {
     sender: mpsc::UnboundedSender<News>,
     processes: Vec<Process<S>>,
     parts: Vec<Part>,
+    /// The certificates, where streams are encrypted.
+    registry: Option<Registry>,
     names: BTreeMap<SocketAddrV4, u16>,
     wire: Rc<dyn Wire<S>>,
     charge: Charge,
@@ -275,9 +281,24 @@ impl<S: System> Tcp<S> {
             notes: settings.notes,
             faults: Vec::new(),
             lost: Vec::new(),
+            tls: None,
         };
+        let [a, b] = charge.network;
+        let folder = std::env::temp_dir().join(format!("firedrill-{}-{a}.{b}", std::process::id()));
         let hosts = (0..layout.hosts.len() as u16).map(HostIndex);
-        let parts = hosts.map(|host| Part::new(&layout, settings, host, None)).collect();
+        let mut parts: Vec<Part> = hosts.map(|host| Part::new(&layout, settings, host, None)).collect();
+        let registry = match settings.certificates {
+            Some(valid) => {
+                let ips = layout.hosts.iter().map(|host| host.ip).collect();
+                Some(Registry::new(folder.join("tls"), ips, WallTime(wall_now()), valid)?)
+            }
+            None => None,
+        };
+        if let Some(registry) = &registry {
+            for part in &mut parts {
+                part.tls = Some(Tls::new(&registry.folder(part.host()))?);
+            }
+        }
         let mut names = BTreeMap::new();
         for (at, process) in layout.processes.iter().enumerate() {
             let ip = layout.hosts[usize::from(process.host.0)].ip;
@@ -301,8 +322,6 @@ impl<S: System> Tcp<S> {
             holds: false,
             messages: 0,
         });
-        let [a, b] = charge.network;
-        let folder = std::env::temp_dir().join(format!("firedrill-{}-{a}.{b}", std::process::id()));
         let (sender, news) = mpsc::unbounded_channel();
         let mut world = Tcp {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
@@ -317,6 +336,7 @@ impl<S: System> Tcp<S> {
             sender,
             processes: processes.collect(),
             parts,
+            registry,
             names,
             wire,
             charge,
@@ -388,6 +408,7 @@ impl<S: System> Tcp<S> {
     fn spawn_child(&mut self, node: u16) -> io::Result<()> {
         let incarnation = self.processes[usize::from(node)].incarnation;
         let data = self.data(node);
+        let host = self.processes[usize::from(node)].host;
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
             .stdin(Stdio::piped())
@@ -401,6 +422,7 @@ impl<S: System> Tcp<S> {
             data,
             faults: self.faults.clone(),
             lost: self.lost.clone(),
+            tls: self.registry.as_ref().map(|registry| registry.folder(host)),
             ..self.charge.clone()
         };
         writeln!(orders, "{}", serde_json::to_string(&charge).map_err(io::Error::other)?)?;
@@ -423,7 +445,7 @@ impl<S: System> Tcp<S> {
         let process = &self.processes[usize::from(node)];
         let part = &self.parts[usize::from(process.host.0)];
         let setup = driver::Setup {
-            net: TokioNet,
+            net: TlsNet { tls: part.tls.clone() },
             wire: self.wire.clone(),
             disk: Disk::new(MemoryDisk::default()),
             clock: part.clock.clone(),
@@ -754,6 +776,14 @@ impl<S: System> World for Tcp<S> {
                 self.spread(fault, action);
                 true
             }
+            Action::Certificates(host, change) => {
+                // The files first: every handshake that is counted from then on has seen them.
+                if let Some(registry) = &mut self.registry {
+                    registry.change(fault, *host, *change).expect("our folder takes certificates");
+                }
+                self.spread(fault, action);
+                false
+            }
             Action::Block(_) | Action::Degrade(..) | Action::Clock(..) | Action::Disk(..) => {
                 self.spread(fault, action);
                 false
@@ -765,6 +795,9 @@ impl<S: System> World for Tcp<S> {
     fn undo(&mut self, fault: FaultId) {
         self.now = self.since_began(monotonic());
         self.faults.retain(|(by, _)| *by != fault);
+        if let Some(registry) = &mut self.registry {
+            registry.undo(fault).expect("our folder takes certificates");
+        }
         self.order_all(&Order::Undo(fault));
         self.parts.iter_mut().for_each(|part| part.undo(fault));
         (0..self.processes.len() as u16).for_each(|node| self.resume(fault, node));

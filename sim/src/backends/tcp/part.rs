@@ -9,6 +9,7 @@ use firedrill_checkers::record::NodeIndex;
 use firedrill_node::driver::{Clock, Gate, Resolved, Resolver};
 use firedrill_node::faulty_disk::Trouble;
 use firedrill_node::memory_disk::Failing;
+use firedrill_node::tls::Tls;
 use firedrill_protocols::contract::{LocalTime, System, WallTime};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -24,9 +25,13 @@ pub(super) struct Part {
     pub(super) links: Links,
     pub(super) clock: Clock,
     pub(super) trouble: Trouble,
+    /// The host's certificates, where streams are encrypted.
+    pub(super) tls: Option<Tls>,
     names: Rc<RefCell<Names>>,
     clock_faults: Vec<(FaultId, ClockFault, u64)>,
     disk_faults: Vec<(FaultId, DiskFault, u64)>,
+    /// Changes of certificates, with the handshakes before them.
+    papers_faults: Vec<(FaultId, u64)>,
     suspended: Vec<FaultId>,
     done: Vec<(FaultId, u64)>,
     /// Steps of the node, by which readings of a wrong clock are counted.
@@ -53,9 +58,11 @@ impl Part {
             links: Links::new(network, ips, Duration::from_micros, super::wire::monotonic),
             clock: Clock::new(LocalTime(0), WallTime(wall_now())),
             trouble: Trouble::default(),
+            tls: None,
             names: Rc::new(RefCell::new(layout.names.clone())),
             clock_faults: Vec::new(),
             disk_faults: Vec::new(),
+            papers_faults: Vec::new(),
             suspended: Vec::new(),
             done: Vec::new(),
             steps: 0,
@@ -99,7 +106,11 @@ impl Part {
                 self.set_disk(matches!(kind, DiskFault::Fail { once: true }));
             }
             Action::Rename { zone, name, to } => self.names.borrow_mut().in_zone(zone, name, *to),
+            Action::Certificates(host, _) if *host == self.host => {
+                self.papers_faults.push((fault, self.handshakes()));
+            }
             Action::LoseHost(_)
+            | Action::Certificates(..)
             | Action::Clock(..)
             | Action::Disk(..)
             | Action::Kill(_)
@@ -153,6 +164,7 @@ impl Part {
                 ClockFault::Drift(_) => self.set_drift(),
             }
         }
+        self.papers_faults.retain(|(by, _)| *by != fault);
         let before = self.disk_faults.len();
         self.disk_faults.retain(|(by, ..)| *by != fault);
         if self.disk_faults.len() < before {
@@ -181,12 +193,19 @@ impl Part {
         });
     }
 
-    /// Effects on clock and disk of a fault that is on.
+    /// Effects on clock, certificates and disk of a fault that is on.
     fn own_effects(&self, fault: FaultId) -> u64 {
         let clocks = self.clock_faults.iter().filter(|(by, ..)| *by == fault);
         let clocks: u64 = clocks.map(|(_, _, before)| self.steps - before).sum();
         let disks = self.disk_faults.iter().filter(|(by, ..)| *by == fault);
-        clocks + disks.map(|(_, _, before)| self.trouble.troubled() - before).sum::<u64>()
+        let papers = self.papers_faults.iter().filter(|(by, _)| *by == fault);
+        let papers: u64 = papers.map(|(_, before)| self.handshakes() - before).sum();
+        clocks + papers + disks.map(|(_, _, before)| self.trouble.troubled() - before).sum::<u64>()
+    }
+
+    /// Handshakes of this process so far.
+    fn handshakes(&self) -> u64 {
+        self.tls.as_ref().map_or(0, Tls::handshakes)
     }
 
     /// Effects of a fault here so far.
@@ -197,7 +216,7 @@ impl Part {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a real process shows the wall clock of its machine")]
-fn wall_now() -> i64 {
+pub(super) fn wall_now() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
     now.map_or(0, |since| since.as_micros() as i64)
 }

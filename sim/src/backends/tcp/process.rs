@@ -11,8 +11,9 @@ use crate::systems::{SystemUnderTest, Visit, clients_of, set_network};
 use crate::world::{Action, FaultId, Layout};
 use firedrill_checkers::record::NodeIndex;
 use firedrill_node::disk::{Disk, Folder};
-use firedrill_node::driver::{self, Direction, Driver, Handle, Limits, Reports, TokioNet, Wire};
+use firedrill_node::driver::{self, Direction, Driver, Handle, Limits, Reports, Wire};
 use firedrill_node::faulty_disk::FaultyDisk;
+use firedrill_node::tls::{Tls, TlsNet};
 use firedrill_protocols::contract::{
     Observation, Orchestration, Outcome, RequestId, Shard, Signal, SocketAddrV4, System, stream,
 };
@@ -131,6 +132,7 @@ pub fn be<S: System>(
     let ip = layout.hosts[usize::from(host.0)].ip;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut part = Part::new(&layout, settings, host, Some(node));
+    part.tls = charge.tls.as_deref().map(Tls::new).transpose()?;
     charge.lost.iter().for_each(|lost| part.lose(*lost));
     charge.faults.iter().for_each(|(fault, action)| part.act(*fault, action));
     let part = Rc::new(RefCell::new(part));
@@ -140,7 +142,7 @@ pub fn be<S: System>(
     let setup = {
         let part = part.borrow();
         driver::Setup {
-            net: TokioNet,
+            net: TlsNet { tls: part.tls.clone() },
             wire,
             disk: Disk::new(FaultyDisk::new(
                 Folder::new(&charge.data)?.with_synced_notes(),

@@ -23,6 +23,8 @@ pub struct Charge {
     pub(super) faults: Vec<(FaultId, Action)>,
     /// Hosts that are down.
     pub(super) lost: Vec<HostIndex>,
+    /// Folder of its host's certificates.
+    pub(super) tls: Option<PathBuf>,
 }
 
 /// Later lines to a process.

@@ -743,6 +743,8 @@ impl<S: System> World for Turmoil<S> {
                 self.terminate(node.0);
                 self.process(node.0).handle.is_some()
             }
+            // Scenarios with certificates are skipped here.
+            Action::Certificates(..) => false,
             Action::Rename { zone, name, to } => {
                 self.names.borrow_mut().in_zone(zone, name, *to);
                 true

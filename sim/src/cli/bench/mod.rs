@@ -9,6 +9,7 @@ mod memory;
 mod node;
 mod reports;
 mod speed;
+mod tls;
 
 use super::{Cli, Exit, Failure};
 use clap::ValueEnum;
@@ -54,6 +55,8 @@ enum Section {
     Backups,
     /// What peers can make a node of real sockets keep.
     Node,
+    /// What TLS costs a connection.
+    Tls,
     /// Damaged input for every parser.
     Fuzz,
 }
@@ -70,6 +73,7 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             Section::Checkers => checkers::measure(args, &mut table)?,
             Section::Backups => backups::measure(&mut table)?,
             Section::Node => node::measure(&mut table)?,
+            Section::Tls => tls::measure(&mut table)?,
             Section::Fuzz => fuzz::measure(args.inputs, &mut table)?,
         }
     }

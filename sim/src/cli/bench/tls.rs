@@ -1,0 +1,69 @@
+//! What TLS costs a connection: dials over loopback, plain and with certificates on both sides, on this machine.
+
+use super::Failure;
+use super::figure::{Bar, Table, median};
+use firedrill_node::certificates::{Authority, Validity, put_identity, put_trust};
+use firedrill_node::driver::{Net, Opening, Side};
+use firedrill_node::tls::{Tls, TlsNet};
+use firedrill_protocols::contract::{Ipv4Addr, SocketAddrV4, WallTime};
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Dials of each kind, of which the median counts.
+const DIALS: usize = 301;
+/// Any time will do: both ends are told the same.
+const NOW: WallTime = WallTime(1_800_000_000_000_000);
+const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+pub(super) fn measure<W: Write>(table: &mut Table<W>) -> Result<(), Failure> {
+    table.heading("TLS 1.3 with certificates on both sides, both ends on this machine")?;
+    let folder = std::env::temp_dir().join(format!("firedrill-bench-tls-{}", std::process::id()));
+    let authority = Authority::new("bench")?;
+    put_identity(&folder, &authority.identity(HOST, Validity::starting(NOW, Duration::from_secs(3_600)))?)?;
+    put_trust(&folder, &[&authority])?;
+    let secure = TlsNet { tls: Some(Tls::new(&folder)?) };
+    let (plain, encrypted) = (dials(&TlsNet::default())?, dials(&secure)?);
+    std::fs::remove_dir_all(&folder)?;
+    table.figure("dial and first answer, plain", plain, "us", Bar::None)?;
+    table.figure("dial and first answer, TLS", encrypted, "us", Bar::None)?;
+    table.figure("what a handshake adds", encrypted - plain, "us", Bar::AtMost(10_000.0))?;
+    Ok(())
+}
+
+/// Median time from a dial to the answer to the first byte, in microseconds.
+fn dials(net: &TlsNet) -> io::Result<f64> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = net.bind(SocketAddrV4::new(HOST, 0)).await?;
+        let std::net::SocketAddr::V4(at) = listener.local_addr()? else {
+            return Err(io::Error::other("bound to IPv4"));
+        };
+        let mut times = Vec::new();
+        for _ in 0..DIALS {
+            times.push(one(net, &listener, at).await?.as_secs_f64() * 1e6);
+        }
+        Ok(median(times))
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "this measures real time")]
+async fn one(net: &TlsNet, listener: &tokio::net::TcpListener, at: SocketAddrV4) -> io::Result<Duration> {
+    let began = Instant::now();
+    let dial = async {
+        let stream = net.connect(None, at).await?;
+        let mut stream = net.secure(stream, Opening { side: Side::Dialled, peer: at, wall: NOW }).await?;
+        stream.write_all(b"?").await?;
+        stream.flush().await?;
+        stream.read_u8().await?;
+        Ok::<_, io::Error>(began.elapsed())
+    };
+    let answer = async {
+        let (stream, peer) = net.accept(listener).await?;
+        let mut stream = net.secure(stream, Opening { side: Side::Accepted, peer, wall: NOW }).await?;
+        stream.read_u8().await?;
+        stream.write_all(b"!").await?;
+        stream.flush().await
+    };
+    Ok(tokio::try_join!(dial, answer)?.0)
+}
