@@ -160,6 +160,7 @@ pub fn judge(records: &Records) -> Option<Backups> {
     for shown in &evidence.restores {
         wrong.extend(compare(evidence, &acknowledged, shown));
     }
+    wrong.extend(moments(records, evidence));
     measured.broken_total = wrong.len() as u64;
     measured.broken = wrong.iter().take(KEPT).map(BrokenRule::from).collect();
     orders(records, evidence, &acknowledged, &mut measured);
@@ -251,6 +252,57 @@ impl Acknowledged {
     }
 }
 
+/// B2 for restores to a time or to a named point, without believing the stamps of the log: what clients were told before
+/// that moment is in the state, if it is in the history at all, and nothing is that was only asked for later.
+fn moments(records: &Records, evidence: &Evidence) -> Vec<Broken> {
+    let mut wrong = Vec::new();
+    for (order, moment) in moments_asked_for(records) {
+        let Some(shown) = evidence.restores.iter().find(|shown| shown.order == order) else { continue };
+        let (Some(state), Some(log)) =
+            (&shown.restore.state, evidence.log_with(shown.term, shown.restore.target))
+        else {
+            continue;
+        };
+        let present: BTreeSet<u64> = state.values().flatten().copied().collect();
+        let in_history: BTreeSet<u64> =
+            log.iter().filter_map(|entry| entry.element).map(|(_, value)| value).collect();
+        let (mut lacks, mut has) = (0, 0);
+        for op in &records.history.operations {
+            let crate::record::Action::Append(value) = op.action else { continue };
+            let told = op.outcome.is_ok() && op.completed.is_some_and(|done| done.at < moment);
+            lacks += u64::from(told && in_history.contains(&value) && !present.contains(&value));
+            has += u64::from(op.invoked.at > moment && present.contains(&value));
+        }
+        if lacks + has > 0 {
+            let why = format!(
+                "restored to {moment:?}: {lacks} writes acknowledged before it are missing, {has} asked for after it are there"
+            );
+            wrong.push(broken("B2", shown.restore.backup, why));
+        }
+    }
+    wrong
+}
+
+/// By order: the moment that it asks for.
+fn moments_asked_for(records: &Records) -> BTreeMap<u32, SimTime> {
+    let (mut asked, mut points) = (BTreeMap::new(), BTreeMap::new());
+    let mut order = 0;
+    for observation in &records.observations {
+        let Fact::Gauge { name, value } = &observation.fact else { continue };
+        let (at, number) = (observation.instant.at, *value as u32);
+        match name.as_str() {
+            "restore_ordered" => order = number,
+            "restore_back_ms" => {
+                asked.insert(order, SimTime(at.0.saturating_sub(*value as u64 * 1_000)));
+            }
+            "restore_point" => drop(points.insert(number, at)),
+            "restore_to_point" => asked.extend(points.get(&number).map(|at| (order, *at))),
+            _ => {}
+        }
+    }
+    asked
+}
+
 /// The restores that were ordered, and the disaster that did not come.
 fn orders(records: &Records, evidence: &Evidence, acknowledged: &Acknowledged, measured: &mut Backups) {
     // A restore that found its backup expired reads the list again: what it lacks counts from the last time.
@@ -289,6 +341,28 @@ fn orders(records: &Records, evidence: &Evidence, acknowledged: &Acknowledged, m
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{
+        Action, Instant, KeyIndex, NodeIndex, Observation, Operation, Outcome, Purpose, Returned, Shard,
+    };
+
+    fn instant(ms: u64) -> Instant {
+        Instant { at: SimTime(ms * 1_000), seq: ms }
+    }
+
+    fn acknowledged_append(value: u64, ms: u64) -> Operation {
+        Operation {
+            process: 0,
+            client: NodeIndex(0),
+            purpose: Purpose::Workload,
+            key: KeyIndex(0),
+            action: Action::Append(value),
+            bytes: 64,
+            invoked: instant(ms),
+            completed: Some(instant(ms + 1)),
+            outcome: Outcome::Ok(Returned::Done),
+            answered_by: None,
+        }
+    }
 
     fn log(terms: &[u64]) -> Vec<LogEntry> {
         let entry = |(at, term): (usize, &u64)| LogEntry {
@@ -330,6 +404,26 @@ mod tests {
         assert_eq!(compare(&evidence, &nobody, &mixed).len(), 1, "two branches in one state");
         let nowhere = Shown { term: 3, ..old };
         assert_eq!(compare(&evidence, &nobody, &nowhere)[0].rule, "B3");
+    }
+
+    #[test]
+    fn a_restore_to_a_moment_is_held_against_what_clients_were_told_by_then() {
+        let mut records = Records::default();
+        // Two writes before the moment (at 1 s and 2 s), one after it (at 4 s); it is 3 s, asked for at 5 s.
+        for (value, ms) in [(1_001, 1_000), (1_002, 2_000), (1_003, 4_000)] {
+            records.history.operations.push(acknowledged_append(value, ms));
+        }
+        for (name, value) in [("restore_ordered", 1.0), ("restore_back_ms", 2_000.0)] {
+            let fact = Fact::Gauge { name: name.to_owned(), value };
+            let (node, shard) = (NodeIndex(0), Shard(0));
+            records.observations.push(Observation { instant: instant(5_000), node, shard, fact });
+        }
+        let mut evidence = Evidence::default();
+        evidence.add_log(log(&[1, 1, 1]));
+        for (target, wrong) in [(1, 1), (2, 0), (3, 1)] {
+            evidence.restores = vec![Shown { order: 1, ..shown(&log(&[1, 1, 1]), 1, target) }];
+            assert_eq!(moments(&records, &evidence).len(), wrong, "up to {target}");
+        }
     }
 
     #[test]

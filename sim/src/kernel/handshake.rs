@@ -30,7 +30,9 @@ impl Trust {
     }
 
     pub(super) fn undo(&mut self, fault: FaultId) {
-        self.papers.iter_mut().for_each(|papers| drop(papers.undo(fault)));
+        self.papers.iter_mut().for_each(|papers| {
+            papers.undo(fault);
+        });
     }
 }
 

@@ -89,10 +89,11 @@ mod tests {
     use super::*;
     use crate::agent::settings::NodeId;
     use crate::agent::wal::{Content, Term};
+    use crate::contract::WallTime;
 
     fn entry(term: u64, lsn: u64) -> Entry {
         let position = Position { term: Term(term), lsn: Lsn(lsn) };
-        Entry { position, content: Content::TermStart { by: NodeId(1) } }
+        Entry { position, at: WallTime(0), content: Content::TermStart { by: NodeId(1) } }
     }
 
     fn wal(terms: &[u64]) -> Wal {

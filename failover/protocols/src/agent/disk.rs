@@ -197,7 +197,7 @@ mod tests {
 
     fn entry(term: u64, lsn: u64) -> Entry {
         let position = Position { term: Term(term), lsn: Lsn(lsn) };
-        Entry { position, content: Content::TermStart { by: ONE } }
+        Entry { position, at: WallTime(0), content: Content::TermStart { by: ONE } }
     }
 
     impl Bench {

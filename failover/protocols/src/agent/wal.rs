@@ -1,11 +1,13 @@
-//! The write-ahead log of a data node: records with term, position, length and checksum.
+//! The write-ahead log of a data node: records with term, position, time, length and checksum.
 //!
 //! The pipeline is explicit: [`Wal::append`] (in memory and handed to the file), *flush* (a sync of the runner,
 //! reported by [`Wal::flushed_to`]), *apply* (the owner, once the gate lets an entry through), *acknowledge*. A suffix
 //! is cut only after a match test found it different (Raft paper section 5.3, rule 3 of AppendEntries).
 
 use super::settings::NodeId;
+use crate::contract::WallTime;
 use crate::graph;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
@@ -50,6 +52,8 @@ pub enum Content {
     },
     /// A change of the graph.
     Change(graph::Change),
+    /// A point that an operator named, to be restored to later (PostgreSQL: `pg_create_restore_point`).
+    Point(Arc<str>),
 }
 
 /// One entry of the log.
@@ -57,6 +61,8 @@ pub enum Content {
 pub struct Entry {
     /// Where it stands.
     pub position: Position,
+    /// When it was written, by the wall clock of its primary: a new primary's clock may be behind the old one's.
+    pub at: WallTime,
     /// What it says.
     pub content: Content,
 }
@@ -67,13 +73,14 @@ impl Entry {
         let body = match &self.content {
             Content::TermStart { .. } => 1,
             Content::Change(change) => change.size() as u32,
+            Content::Point(name) => name.len() as u32,
         };
         HEADER_BYTES + body
     }
 }
 
-/// Term 8, position 8, length 4, checksum 8.
-const HEADER_BYTES: u32 = 28;
+/// Term 8, position 8, time 8, length 4, checksum 8.
+const HEADER_BYTES: u32 = 36;
 
 /// An entry as it lies on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -96,6 +103,13 @@ impl WalRecord {
     pub fn intact(&self) -> bool {
         self.length == self.entry.length() && self.checksum == checksum(&self.entry)
     }
+}
+
+/// The number by which gauges call a named point: names are text, gauges are numbers.
+pub fn point_number(name: &str) -> u32 {
+    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    name.hash(&mut hasher);
+    (hasher.finish() >> 32) as u32
 }
 
 /// FNV-1a over the entry's fields, eight bytes a step.
@@ -291,7 +305,7 @@ mod tests {
         let value = term * 1_000 + lsn;
         let change =
             graph::Change::Append { vertex: graph::Vertex(1), property: graph::ITEMS, value, bytes: 10 };
-        Entry { position, content: Content::Change(change) }
+        Entry { position, at: WallTime(0), content: Content::Change(change) }
     }
 
     fn log(terms: &[u64]) -> Wal {

@@ -30,7 +30,9 @@ impl Sub<Duration> for LocalTime {
 }
 
 /// The node's wall clock, in microseconds since the Unix epoch as this node believes it. It can jump either way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct WallTime(pub i64);
 
 impl WallTime {

@@ -22,7 +22,7 @@ pub(super) fn measure<W: Write>(table: &mut Table<W>) -> Result<(), Failure> {
     let authority = Authority::new("bench")?;
     put_identity(&folder, &authority.identity(HOST, Validity::starting(NOW, Duration::from_secs(3_600)))?)?;
     put_trust(&folder, &[&authority])?;
-    let secure = TlsNet { tls: Some(Tls::new(&folder)?) };
+    let secure = TlsNet { tls: Some(Tls::new(&folder).map_err(io::Error::from)?) };
     let (plain, encrypted) = (dials(&TlsNet::default())?, dials(&secure)?);
     std::fs::remove_dir_all(&folder)?;
     table.figure("dial and first answer, plain", plain, "us", Bar::None)?;

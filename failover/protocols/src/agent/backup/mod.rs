@@ -31,7 +31,8 @@ pub use copy::{Copying, Ending, Finding, Plan, Put, Resume, Session, Snapshot, b
 pub use drill::{Costs, Drill, drill, per};
 pub use message::{SourceMessage, StoreAnswer, StoreAsk, StoreMessage, StoreRecord};
 pub use restore::{
-    Level, Restored, Unrestorable, expirable, newest, reach, restore, restore_to, retain, verify,
+    Arrival, Level, Restored, Target, Unrestorable, arrival, expirable, newest, reach, restore, restore_to,
+    retain, stamped_back, verify,
 };
 pub use source::{Block, BlockNumber, Blocks, Offer, Source, state_digest};
 pub use store::{Condition, Name, Object, PutError, Store, Writer};

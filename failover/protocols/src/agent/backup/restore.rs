@@ -2,8 +2,8 @@
 
 use super::source::block_of;
 use super::{Backup, BackupId, Block, BlockNumber, Digest, Kind, Name, Store, digest_of, state_digest};
-use crate::agent::wal::{Entry, Lsn, Position, Term};
-use crate::contract::{Key, Value};
+use crate::agent::wal::{Content, Entry, Lsn, Position, Term};
+use crate::contract::{Key, Value, WallTime};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -68,6 +68,69 @@ pub enum Unrestorable {
     TooEarly,
     /// The backup ends on a branch that the archive's newest history has overruled.
     OtherHistory,
+    /// The archive has no point of this name.
+    NoSuchPoint,
+    /// The archive begins after this time, or does not reach it: nobody can say what the state was.
+    TimeNotArchived,
+}
+
+/// Where a restore is to arrive (PostgreSQL: `recovery_target`, `_lsn`, `_time`, `_name`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// As far as the archive reaches.
+    Newest,
+    /// At the end of the backup itself: the archive is left alone.
+    BackupEnd,
+    /// At this position.
+    Position(Lsn),
+    /// Before the first entry that was written later than this.
+    Time(WallTime),
+    /// At the point of this name; at the latest one, if it was given more than once.
+    Point(Arc<str>),
+}
+
+/// A target that is found in the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// As far as the archive reaches behind the backup.
+    Furthest,
+    /// At the backup's end.
+    BackupEnd,
+    /// At this position, and nowhere else.
+    At(Lsn),
+}
+
+/// Finds a target. A time is found by the stamps of the entries; where a new primary's clock was behind, later entries may
+/// be stamped earlier ([`stamped_back`] counts them), and the position decides, as recovery stops at the first later one.
+/// A time that the archive does not reach is refused: what was written before it may be missing.
+///
+/// # Errors
+/// The archive does not have it.
+pub fn arrival(store: &Store, target: &Target) -> Result<Arrival, Unrestorable> {
+    let history = store.history();
+    match target {
+        Target::Newest => Ok(Arrival::Furthest),
+        Target::BackupEnd => Ok(Arrival::BackupEnd),
+        Target::Position(lsn) => Ok(Arrival::At(*lsn)),
+        Target::Time(time) => {
+            let later = history.values().find(|entry| entry.at > *time).map(|entry| entry.position.lsn);
+            match (history.keys().next(), later) {
+                (Some(first), Some(later)) if later > *first => Ok(Arrival::At(Lsn(later.0 - 1))),
+                _ => Err(Unrestorable::TimeNotArchived),
+            }
+        }
+        Target::Point(name) => {
+            let named = |entry: &&&Entry| matches!(&entry.content, Content::Point(other) if other == name);
+            let found = history.values().rev().find(named).map(|entry| Arrival::At(entry.position.lsn));
+            found.ok_or(Unrestorable::NoSuchPoint)
+        }
+    }
+}
+
+/// Entries behind a position that are stamped no later than `time`: clocks of primaries differed.
+pub fn stamped_back(store: &Store, at: Lsn, time: WallTime) -> u64 {
+    let history = store.history();
+    history.range(at.next()..).filter(|(_, entry)| entry.at <= time).count() as u64
 }
 
 /// How far a backup is proved.

@@ -8,7 +8,7 @@ use super::link::StoreLink;
 use super::*;
 use crate::agent::message::Message;
 use crate::agent::settings::{AtPort, BackupSettings, NodeId, SEED_PORT, Settings};
-use crate::agent::wal::{Lsn, Position};
+use crate::agent::wal::{Lsn, Position, point_number};
 use crate::agent::{Agent, Job, Kind as Wire, Timer};
 use crate::contract::*;
 use alloc::string::String;
@@ -22,12 +22,39 @@ const IN_FLIGHT: usize = 4;
 const ATTEMPTS: u32 = 3;
 
 /// What was ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Order {
     /// Into this data node; `None`: a drill.
     into: Option<NodeId>,
-    /// To this position; `None`: as far as the archive reaches.
-    target: Option<Lsn>,
+    /// Where it is to arrive.
+    target: Target,
+}
+
+impl Order {
+    const DRILL: Order = Order { into: None, target: Target::Newest };
+
+    /// `restore`, then any of `into NODE`, `to LSN`, `back SECONDS`, `point NAME`, `immediate`.
+    fn parse(words: &str, now: WallTime) -> Option<Order> {
+        let mut words = words.split(' ');
+        let mut order = Order::DRILL;
+        if words.next() != Some("restore") {
+            return None;
+        }
+        while let Some(what) = words.next() {
+            match what {
+                "into" => order.into = Some(NodeId(words.next()?.parse().ok()?)),
+                "to" => order.target = Target::Position(Lsn(words.next()?.parse().ok()?)),
+                "back" => {
+                    let seconds: i64 = words.next()?.strip_suffix('s')?.parse().ok()?;
+                    order.target = Target::Time(WallTime(now.0 - seconds * 1_000_000));
+                }
+                "point" => order.target = Target::Point(words.next()?.into()),
+                "immediate" => order.target = Target::BackupEnd,
+                _ => return None,
+            }
+        }
+        Some(order)
+    }
 }
 
 #[derive(Debug)]
@@ -49,6 +76,8 @@ pub struct Restorer {
     store: StoreLink,
     phase: Phase,
     order: Order,
+    /// Its target, as it was found in the archive.
+    arrival: Arrival,
     ordered_at: LocalTime,
     mirror: Store,
     /// Objects to be fetched and not asked for yet.
@@ -75,7 +104,8 @@ impl Restorer {
                 Wire::RestoreRead,
             ),
             phase: Phase::Idle,
-            order: Order { into: None, target: None },
+            order: Order::DRILL,
+            arrival: Arrival::Furthest,
             ordered_at: LocalTime(0),
             mirror: Store::default(),
             wanted: Vec::new(),
@@ -97,10 +127,21 @@ impl Restorer {
             return false;
         }
         self.number += 1;
-        (self.order, self.ordered_at, self.broken, self.best) = (order, cx.now(), 0, None);
-        self.attempts = 0;
         cx.note(|| alloc::format!("restore {} is ordered: {order:?}", self.number));
         cx.observe(Observation::Gauge { name: "restore_ordered", value: u64::from(self.number) });
+        match &order.target {
+            Target::Time(time) => {
+                let back = (cx.wall().0 - time.0) / 1_000;
+                cx.observe(Observation::Gauge { name: "restore_back_ms", value: back as u64 });
+            }
+            Target::Point(name) => {
+                let value = u64::from(point_number(name));
+                cx.observe(Observation::Gauge { name: "restore_to_point", value });
+            }
+            Target::Newest | Target::BackupEnd | Target::Position(_) => {}
+        }
+        (self.order, self.ordered_at, self.broken, self.best) = (order, cx.now(), 0, None);
+        self.attempts = 0;
         self.phase = Phase::Preparing;
         cx.set_timer(Timer::Job(Job::Prepare), self.backup().costs.prepare);
         true
@@ -123,11 +164,29 @@ impl Restorer {
         match self.phase {
             Phase::Reading => {
                 self.left = self.mirror.catalog().map(|backup| backup.id).collect();
-                self.fetch(cx);
+                self.find(cx);
             }
             Phase::Fetching(id) => self.fetched(cx, id),
             Phase::Idle | Phase::Preparing | Phase::Seeding(..) => {}
         }
+    }
+
+    /// Looks for the target in the archive: what is not there is not restored, rather than something near it.
+    fn find(&mut self, cx: &mut Cx<'_, Agent>) {
+        match arrival(&self.mirror, &self.order.target) {
+            Ok(arrival) => {
+                self.arrival = arrival;
+                if let (Target::Time(time), Arrival::At(lsn)) = (&self.order.target, arrival) {
+                    let value = stamped_back(&self.mirror, lsn, *time);
+                    cx.observe(Observation::Gauge { name: "restore_stamped_back", value });
+                }
+            }
+            Err(why) => {
+                cx.note(|| alloc::format!("the target is not in the archive: {why:?}"));
+                self.left.clear();
+            }
+        }
+        self.fetch(cx);
     }
 
     /// Fetches the newest backup that was not tried, and holds it so that nobody expires it meanwhile.
@@ -154,18 +213,22 @@ impl Restorer {
     fn fetched(&mut self, cx: &mut Cx<'_, Agent>, id: BackupId) {
         self.store.ask(cx, StoreAsk::Delete { name: Name::Hold(id) });
         let Some(end) = self.mirror.backup(id).map(|backup| backup.end()) else { return self.done(cx) };
-        let reach = reach(&self.mirror, end);
-        let target = self.order.target.map_or(reach, |target| target.min(reach));
-        match restore_to(&self.mirror, id, target.max(end.lsn)) {
+        let target = match self.arrival {
+            Arrival::Furthest => reach(&self.mirror, end),
+            Arrival::BackupEnd => end.lsn,
+            Arrival::At(lsn) => lsn,
+        };
+        match restore_to(&self.mirror, id, target) {
             Ok(restored) => {
                 let overruled =
                     self.mirror.history().get(&end.lsn).is_some_and(|entry| entry.position != end);
-                let wanted = self.order.target.is_none_or(|target| restored.at <= target);
-                if wanted && self.best.as_ref().is_none_or(|best| restored.end() > best.end()) {
+                if self.best.as_ref().is_none_or(|best| restored.end() > best.end()) {
                     self.best = Some(restored);
                 }
-                if overruled || !wanted { self.fetch(cx) } else { self.done(cx) }
+                if overruled { self.fetch(cx) } else { self.done(cx) }
             }
+            // It is newer than what is wanted, an older one may do.
+            Err(Unrestorable::TooEarly) => self.fetch(cx),
             Err(why) => {
                 self.broken += 1;
                 cx.note(|| alloc::format!("backup {} cannot be restored: {why:?}", id.0));
@@ -243,21 +306,8 @@ impl Restorer {
         self.shown.push(Exhibit::Restore(shown));
     }
 
-    /// `restore`, `restore to LSN`, `restore into NODE`.
     fn on_command(&mut self, cx: &mut Cx<'_, Agent>, words: &str) -> &'static str {
-        let mut words = words.split(' ');
-        if words.next() != Some("restore") {
-            return "unknown command";
-        }
-        let mut order = Order { into: None, target: None };
-        while let (Some(what), Some(number)) = (words.next(), words.next().and_then(|word| word.parse().ok()))
-        {
-            match what {
-                "into" => order.into = Some(NodeId(number as u8)),
-                "to" => order.target = Some(Lsn(number)),
-                _ => return "unknown command",
-            }
-        }
+        let Some(order) = Order::parse(words, cx.wall()) else { return "unknown command" };
         if self.begin(cx, order) { "ordered" } else { "a restore is under way" }
     }
 
@@ -340,7 +390,7 @@ impl Node<Agent> for Restorer {
     fn on_timer(&mut self, cx: &mut Cx<'_, Agent>, timer: Timer) {
         match timer {
             Timer::Job(Job::Drill) => {
-                self.begin(cx, Order { into: None, target: None });
+                self.begin(cx, Order::DRILL);
                 self.drill_later(cx);
             }
             Timer::Job(Job::Prepare) => self.read(cx),

@@ -2,6 +2,7 @@
 
 use super::{BackupId, Digest, Store, digest_of};
 use crate::agent::wal::{Content, Entry, Lsn, Position, Term, Wal};
+use crate::contract::WallTime;
 use crate::graph::{Change, Graph, Transaction, Vertex};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -26,7 +27,7 @@ pub struct Block {
 /// The block that a change is in; `None`: it touches no single vertex.
 pub(super) fn block_of(content: &Content) -> Option<BlockNumber> {
     let vertex: Vertex = match content {
-        Content::TermStart { .. } => return None,
+        Content::TermStart { .. } | Content::Point(_) => return None,
         Content::Change(change) => match change {
             Change::CreateVertex { vertex }
             | Change::RemoveVertex { vertex }
@@ -128,6 +129,7 @@ impl Blocks {
 #[derive(Clone, Debug, Default)]
 pub struct Source {
     entries: Vec<Entry>,
+    clock: WallTime,
     term: Term,
     /// Everything up to here is in the blocks; what was acknowledged behind it waits in the queue.
     applied: Lsn,
@@ -140,9 +142,24 @@ impl Source {
     /// Adds an acknowledged change to the log; it enters the blocks with [`Source::apply_to`].
     pub fn write(&mut self, change: Change) -> Lsn {
         let lsn = self.last().next();
-        let position = Position { term: self.term, lsn };
-        self.entries.push(Entry { position, content: Content::Change(change) });
+        self.add(Content::Change(change));
         lsn
+    }
+
+    /// Names the position that comes next.
+    pub fn mark(&mut self, name: &str) -> Lsn {
+        self.add(Content::Point(name.into()));
+        self.last()
+    }
+
+    fn add(&mut self, content: Content) {
+        let position = Position { term: self.term, lsn: self.last().next() };
+        self.entries.push(Entry { position, at: self.clock, content });
+    }
+
+    /// From now on what is written is stamped with this time.
+    pub fn set_clock(&mut self, now: WallTime) {
+        self.clock = now;
     }
 
     /// A new primary's term.

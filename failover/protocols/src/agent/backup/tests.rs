@@ -3,7 +3,7 @@
 use super::rehearsal::{Chain, model, plan, write, year};
 use super::*;
 use crate::agent::wal::{Lsn, Term};
-use crate::contract::{Duration, Random, stream};
+use crate::contract::{Duration, Random, WallTime, stream};
 use alloc::vec::Vec;
 
 /// Takes a whole backup while the source goes on writing between blocks.
@@ -166,6 +166,46 @@ fn the_archive_restores_any_position_and_refuses_to_jump_a_gap() {
     let beyond = restore_to(&store, base, Lsn(stop.0 + 250));
     assert_eq!(beyond.err(), Some(Unrestorable::ArchiveGap(Lsn(stop.0 + 100))));
     assert_eq!(restore_to(&store, base, Lsn(stop.0 - 1)).err(), Some(Unrestorable::TooEarly));
+}
+
+#[test]
+fn a_time_or_a_named_point_is_found_in_the_archive_or_refused() {
+    let (mut store, mut source, mut random) = (Store::default(), Source::default(), stream(9, 90, 0, 0));
+    let archive = |store: &mut Store, source: &Source, after: Lsn| {
+        let entries = source.log(after, source.last()).expect("kept");
+        let put =
+            store.put(Name::Segment(source.term(), after), Object::Log(entries.into()), Condition::Absent);
+        put.expect("a new piece");
+    };
+    // Ten writes in each second, a point after the fifth second.
+    for second in 1..=10 {
+        source.set_clock(WallTime(second));
+        write(&mut source, &mut random, 10, 200);
+        if second == 5 {
+            assert_eq!(source.mark("before-the-change"), Lsn(51));
+        }
+    }
+    archive(&mut store, &source, Lsn(0));
+    let at = |store: &Store, target| arrival(store, &target);
+    assert_eq!(at(&store, Target::Time(WallTime(3))), Ok(Arrival::At(Lsn(30))), "all of the third second");
+    assert_eq!(at(&store, Target::Time(WallTime(5))), Ok(Arrival::At(Lsn(51))));
+    assert_eq!(at(&store, Target::Point("before-the-change".into())), Ok(Arrival::At(Lsn(51))));
+    assert_eq!(at(&store, Target::Point("before".into())), Err(Unrestorable::NoSuchPoint));
+    assert_eq!(at(&store, Target::Time(WallTime(0))), Err(Unrestorable::TimeNotArchived), "before it begins");
+    assert_eq!(
+        at(&store, Target::Time(WallTime(10))),
+        Err(Unrestorable::TimeNotArchived),
+        "it may not be whole"
+    );
+
+    // The next primary's clock is five seconds behind: the position decides, and the doubtful entries are counted.
+    source.enter_term(Term(1));
+    source.set_clock(WallTime(6));
+    let fork = source.last();
+    write(&mut source, &mut random, 10, 200);
+    archive(&mut store, &source, fork);
+    assert_eq!(at(&store, Target::Time(WallTime(8))), Ok(Arrival::At(Lsn(81))));
+    assert_eq!(stamped_back(&store, Lsn(81), WallTime(8)), 10);
 }
 
 #[test]

@@ -153,7 +153,7 @@ impl DataNode {
         let term = if self.settings.quirks.keeps_the_old_identity() { of } else { self.term };
         for change in changes {
             let position = Position { term, lsn: self.wal.last().lsn.next() };
-            self.keep(cx, Entry { position, content: Content::Change(change.clone()) });
+            self.keep(cx, Entry { position, at: cx.wall(), content: Content::Change(change.clone()) });
         }
         cx.note(|| alloc::format!("takes a restored state of {} entries", changes.len()));
         self.flush(cx);
@@ -192,7 +192,7 @@ fn shown(entry: &Entry) -> (u64, Option<(Key, Value)>) {
         Content::Change(Change::Append { vertex, value, .. }) => {
             u32::try_from(vertex.0).ok().map(|key| (Key(key), *value))
         }
-        Content::Change(_) | Content::TermStart { .. } => None,
+        Content::Change(_) | Content::TermStart { .. } | Content::Point(_) => None,
     };
     (entry.position.term.0, element)
 }

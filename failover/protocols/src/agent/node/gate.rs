@@ -5,6 +5,7 @@
 
 use super::*;
 use crate::agent::settings::{Consistency, Keeper, LeaseCheck, Replication};
+use crate::agent::wal::point_number;
 
 impl DataNode {
     /// How far entries may be acknowledged at this moment.
@@ -117,15 +118,18 @@ impl DataNode {
             Op::Read { key } if self.may_read(cx, seen) => self.answer_read(cx, session, id, key),
             Op::Append { key, value, bytes } if self.writable(cx) => {
                 let (vertex, property) = (key.into(), graph::ITEMS);
-                self.write(cx, session, id, graph::Change::Append { vertex, property, value, bytes });
+                let change = graph::Change::Append { vertex, property, value, bytes };
+                self.write(cx, session, id, Content::Change(change));
             }
             Op::Write { key, value, bytes } if self.writable(cx) => {
                 let (vertex, property) = (key.into(), graph::VALUE);
-                self.write(cx, session, id, graph::Change::Set { vertex, property, value, bytes });
+                let change = graph::Change::Set { vertex, property, value, bytes };
+                self.write(cx, session, id, Content::Change(change));
             }
             Op::Cas { key, from, to } if self.writable(cx) => {
                 let (vertex, property) = (key.into(), graph::VALUE);
-                self.write(cx, session, id, graph::Change::Cas { vertex, property, from, to });
+                let change = graph::Change::Cas { vertex, property, from, to };
+                self.write(cx, session, id, Content::Change(change));
             }
             Op::Read { .. } | Op::Append { .. } | Op::Write { .. } | Op::Cas { .. } => {
                 self.refuse(cx, session, id);
@@ -178,6 +182,14 @@ impl DataNode {
     }
 
     fn on_command(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId, id: u64, words: &str) {
+        if let Some(name) = words.strip_prefix("mark ")
+            && self.writable(cx)
+        {
+            // Answered like a write: a point that is not durable where it must be is none.
+            let value = u64::from(point_number(name));
+            cx.observe(Observation::Gauge { name: "restore_point", value });
+            return self.write(cx, session, id, Content::Point(name.into()));
+        }
         let text = match words {
             "resign" if self.state == State::Primary => {
                 self.resign(cx);
@@ -196,11 +208,11 @@ impl DataNode {
     }
 
     /// A write enters the log: append, flush and replicate at the same time; the gate decides the rest.
-    fn write(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId, id: u64, change: graph::Change) {
+    fn write(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId, id: u64, content: Content) {
         if let (Some(rollout), true) = (&self.settings.rollout, self.version > 1) {
             cx.busy(rollout.write_cost);
         }
-        let lsn = self.log(cx, Content::Change(change));
+        let lsn = self.log(cx, content);
         self.waiting.push_back(Waiting { lsn, session, id });
         self.replicate(cx);
         self.advance(cx);
@@ -209,7 +221,7 @@ impl DataNode {
     /// Appends an entry of our term.
     pub(super) fn log(&mut self, cx: &mut Cx<'_, Agent>, content: Content) -> Lsn {
         let position = Position { term: self.term, lsn: self.wal.last().lsn.next() };
-        let entry = Entry { position, content };
+        let entry = Entry { position, at: cx.wall(), content };
         self.keep(cx, entry);
         self.flush(cx);
         position.lsn

@@ -493,7 +493,7 @@ impl DataNode {
             let lsn = self.commit.next();
             let Some(entry) = self.wal.get(lsn) else { break };
             let result = match &entry.content {
-                Content::TermStart { .. } => Ok(()),
+                Content::TermStart { .. } | Content::Point(_) => Ok(()),
                 Content::Change(change) => {
                     self.scratch.changes.clear();
                     self.scratch.changes.push(change.clone());
