@@ -1,8 +1,12 @@
-//! How late the timers of processes come on a machine with other work.
+//! How late processes run on a machine with other work, when a timer or a message has woken them.
 //!
-//! Such a machine is not equally busy all the time: the measure of it is taken per second. In each second of the run the
-//! overshoot of a timer is log-normal; its median is always the same, its 99th percentile is drawn for the second, log-normal
-//! too. All processes share the seconds, as processes of one machine do.
+//! Such a machine is not equally busy all the time: the measure of it is the overshoot of a sleep, taken per second. In
+//! each second of the run it is log-normal; its median is always the same, its 99th percentile is drawn for the second,
+//! log-normal too, and nothing is later than the largest that was ever measured. All processes share the seconds, as
+//! processes of one machine do.
+//!
+//! A sleep oversleeps for two reasons: the timer is coarse, which makes up the median, and the processor is busy with
+//! others, which makes up what is beyond it. Only the second holds up a process that a message wakes.
 
 use super::network::inverse_normal;
 use firedrill_protocols::contract::stream;
@@ -28,19 +32,30 @@ pub struct Lateness {
     p99: f64,
     /// Spread of its logarithm.
     spread: f64,
+    max: u64,
 }
 
 impl Lateness {
-    /// From the median of all overshoots, and the median and 95th percentile of what 99 % of a second's stay below.
-    pub fn new(p50: Duration, p99: Duration, p99_p95: Duration) -> Self {
+    /// From the median of all overshoots, the median and 95th percentile of what 99 % of a second's stay below, and the
+    /// largest of all.
+    pub fn new(p50: Duration, p99: Duration, p99_p95: Duration, max: Duration) -> Self {
         let micros = |span: Duration| span.as_micros().max(1) as f64;
         let spread = libm::log(micros(p99_p95) / micros(p99)).max(0.0) / Z95;
-        Lateness { median: micros(p50), p99: micros(p99), spread }
+        Lateness { median: micros(p50), p99: micros(p99), spread, max: max.as_micros() as u64 }
     }
 }
 
+/// What wakes a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// The end of a sleep.
+    Timer,
+    /// Something that came from outside.
+    Arrival,
+}
+
 /// Draws of a run.
-pub(super) struct LateTimers {
+pub(crate) struct LateWakes {
     lateness: Lateness,
     seed: u64,
     /// The second drawn last, and its spread.
@@ -48,17 +63,21 @@ pub(super) struct LateTimers {
     streams: Vec<ChaCha8Rng>,
 }
 
-impl LateTimers {
-    pub(super) fn new(lateness: Lateness, seed: u64, processes: u32) -> Self {
+impl LateWakes {
+    pub(crate) fn new(lateness: Lateness, seed: u64, processes: u32) -> Self {
         let streams = (0..processes).map(|node| stream(seed, PURPOSE_TIMER, node, 0)).collect();
-        LateTimers { lateness, seed, second: None, streams }
+        LateWakes { lateness, seed, second: None, streams }
     }
 
-    /// How late a timer of this process comes that is due at `at`.
-    pub(super) fn draw(&mut self, node: u16, at: u64) -> u64 {
+    /// How many microseconds late this process runs that was woken at `at`.
+    pub(crate) fn draw(&mut self, node: u16, at: u64, wake: Wake) -> u64 {
         let spread = self.spread_at(at / SECOND_MICROS);
         let z = normal(&mut self.streams[usize::from(node)]);
-        (self.lateness.median * libm::exp(spread * z)) as u64
+        let late = ((self.lateness.median * libm::exp(spread * z)) as u64).min(self.lateness.max);
+        match wake {
+            Wake::Timer => late,
+            Wake::Arrival => late.saturating_sub(self.lateness.median as u64),
+        }
     }
 
     fn spread_at(&mut self, second: u64) -> f64 {
@@ -91,10 +110,13 @@ mod tests {
     #[test]
     fn seconds_have_the_percentiles_that_were_asked_for() {
         let span = Duration::from_micros;
-        let mut timers = LateTimers::new(Lateness::new(span(80), span(1_810), span(29_000)), 7, 1);
+        let lateness = Lateness::new(span(80), span(1_810), span(29_000), span(324_000));
+        let mut wakes = LateWakes::new(lateness, 7, 1);
         let (mut medians, mut tails) = (Vec::new(), Vec::new());
         for second in 0..400 {
-            let draws = sorted((0..400).map(|_| timers.draw(0, second * SECOND_MICROS)).collect());
+            let at = second * SECOND_MICROS;
+            let draws = sorted((0..400).map(|_| wakes.draw(0, at, Wake::Timer)).collect());
+            assert!(draws[399] <= 324_000, "later than ever measured");
             medians.push(draws[200]);
             tails.push(draws[396]);
         }
@@ -107,7 +129,8 @@ mod tests {
     #[test]
     fn without_a_spread_every_timer_is_late_by_the_median() {
         let span = Duration::from_micros(50);
-        let mut timers = LateTimers::new(Lateness::new(span, span, span), 1, 2);
-        assert!((0..100).all(|at| timers.draw(1, at * 1_000_000) == 50));
+        let mut wakes = LateWakes::new(Lateness::new(span, span, span, span), 1, 2);
+        assert!((0..100).all(|at| wakes.draw(1, at * 1_000_000, Wake::Timer) == 50));
+        assert!((0..100).all(|at| wakes.draw(1, at * 1_000_000, Wake::Arrival) == 0));
     }
 }

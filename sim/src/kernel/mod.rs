@@ -7,7 +7,7 @@
 mod clock;
 mod disk;
 mod handshake;
-mod lateness;
+pub(crate) mod lateness;
 pub(crate) mod network;
 pub(crate) mod process;
 mod queue;
@@ -27,7 +27,7 @@ use firedrill_protocols::contract::{
     Closed, Cx, DiskError, Duration, Effect, Exhibit, Inspection, Node, Observation, Op, Opened,
     Orchestration, RequestId, SessionId, Signal, SocketAddrV4, System, Token, WallTime,
 };
-use lateness::LateTimers;
+use lateness::{LateWakes, Wake};
 use network::Network;
 use process::Process;
 use queue::Queue;
@@ -50,7 +50,7 @@ pub struct Settings {
     pub syn_linear_timeouts: u8,
     /// Streams are encrypted, and certificates count for so long from the start; plain if not given.
     pub certificates: Option<Duration>,
-    /// How late timers of processes come; on time if not given.
+    /// How late processes run that were woken; at once if not given.
     pub timer_lateness: Option<Lateness>,
     /// Record every message with its text (slow; for stories).
     pub record_messages: bool,
@@ -152,7 +152,7 @@ pub struct Kernel<S: System> {
     messages: u64,
     record_messages: bool,
     syn_linear_timeouts: u8,
-    late_timers: Option<LateTimers>,
+    late_wakes: Option<LateWakes>,
     trust: Option<handshake::Trust>,
     seed: u64,
 }
@@ -203,7 +203,7 @@ impl<S: System> Kernel<S> {
             handshake::Trust::new(hosts.len(), processes.len(), until)
         });
         let lateness =
-            settings.timer_lateness.map(|lateness| LateTimers::new(lateness, settings.seed, count));
+            settings.timer_lateness.map(|lateness| LateWakes::new(lateness, settings.seed, count));
         Kernel {
             now: 0,
             queue,
@@ -222,7 +222,7 @@ impl<S: System> Kernel<S> {
             messages: 0,
             record_messages: settings.record_messages,
             syn_linear_timeouts: settings.syn_linear_timeouts,
-            late_timers: lateness,
+            late_wakes: lateness,
             trust,
             seed: settings.seed,
         }
@@ -313,7 +313,30 @@ impl<S: System> Kernel<S> {
             process.inbox.push_back(input);
             return;
         }
+        let late = self.wakes_late(node, &input);
+        if late > 0 {
+            let process = &mut self.processes[usize::from(node)];
+            process.busy_until = self.now + late;
+            process.inbox.push_back(input);
+            return self.queue.push(self.now + late, Event::Free { node, incarnation });
+        }
         self.take(node, input);
+    }
+
+    /// How long the machine lets a process wait that this input has woken.
+    fn wakes_late(&mut self, node: u16, input: &Input<S>) -> u64 {
+        let Some(late) = &mut self.late_wakes else { return 0 };
+        let wake = match input {
+            Input::Timer(timer, id) if self.processes[usize::from(node)].timers.is_set(*timer, *id) => Wake::Timer,
+            // A timer that was moved or cancelled wakes nobody.
+            Input::Timer(..) => return 0,
+            // The workload asks when a client's own sleep ends.
+            Input::Request(..) => Wake::Timer,
+            Input::Open(..) | Input::Message(..) | Input::Closed(..) | Input::Datagram(..) | Input::Signal(_) => {
+                Wake::Arrival
+            }
+        };
+        late.draw(node, self.now, wake)
     }
 
     /// The process handles one input.
@@ -521,7 +544,6 @@ impl<S: System> Kernel<S> {
         let id = process.timers.set(timer, due);
         if let Some(at) = clock.when(due, self.now) {
             let incarnation = process.incarnation;
-            let at = at + self.late_timers.as_mut().map_or(0, |late| late.draw(node, at));
             self.queue.push(at, Event::Input { node, incarnation, input: Input::Timer(timer, id) });
         }
     }

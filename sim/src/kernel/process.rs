@@ -151,6 +151,11 @@ impl<T: Copy + Eq> Timers<T> {
         }
     }
 
+    /// Whether a timer is still set to the event of this number.
+    pub(super) fn is_set(&self, timer: T, id: u64) -> bool {
+        self.set.iter().any(|(other, _, current)| *other == timer && *current == id)
+    }
+
     /// The event of a timer has come: true if the timer is still set to it.
     pub(super) fn fire(&mut self, timer: T, id: u64) -> bool {
         let Some(at) = self.set.iter().position(|(other, _, current)| *other == timer && *current == id)

@@ -240,10 +240,35 @@ fn timers_of_a_busy_machine_come_late_and_never_early() {
     };
     let mut stage = Stage::new(clock, silent);
     let late = Duration::from_micros(250);
-    stage.kernel.late_timers = Some(LateTimers::new(Lateness::new(late, late, late), 1, 2));
+    stage.kernel.late_wakes = Some(LateWakes::new(Lateness::new(late, late, late, late), 1, 2));
     stage.until(S);
     let times: Vec<u64> = stage.logs[0].borrow().iter().map(|(at, _)| *at).collect();
     assert!(times.len() > 90 && times.windows(2).all(|two| two[1] - two[0] == 10 * MS + 250));
+}
+
+#[test]
+fn a_process_that_the_machine_lets_wait_handles_what_came_meanwhile_in_order() {
+    const WORDS: [&str; 5] = ["a", "b", "c", "d", "e"];
+    let speaks = |cue: &str, cx: &mut Cx<'_, Toy>| {
+        if cue.starts_with("start") {
+            cx.open(address_of_b(), 0);
+        } else if cue.starts_with("open") {
+            WORDS.into_iter().for_each(|word| cx.send(SessionId(0), word));
+        }
+    };
+    let span = Duration::from_micros;
+    let busy = Lateness::new(span(1), span(90_000), span(90_000), span(300_000));
+    let mut waited = 0;
+    for seed in 1..=5 {
+        let mut stage = Stage::new(speaks, silent);
+        stage.kernel.late_wakes = Some(LateWakes::new(busy, seed, 2));
+        stage.until(30 * S);
+        let heard = stage.heard(B);
+        let words: Vec<&str> = heard.iter().filter_map(|cue| cue.strip_prefix("message 0 ")).collect();
+        assert_eq!(words, WORDS, "nothing is lost and nothing overtakes");
+        waited = waited.max(stage.when(B, "message 0 e"));
+    }
+    assert!(waited > 5 * MS, "some of them had to wait: {waited}");
 }
 
 #[test]

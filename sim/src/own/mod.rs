@@ -29,8 +29,9 @@
 //! survive in [`Env::files`], and iterate over no hash map. [`Drill::hold`] runs one seed twice and says so if the two
 //! runs differ.
 //!
-//! turmoil holds streams in both directions: cuts must be symmetric. Faults of links, clocks and disks have no effect
-//! on own code, and a run with such a fault is inconclusive.
+//! Cuts may be one way; a dial in the open direction of such a cut succeeds, because turmoil answers dials without sending
+//! the answer through the network. Slow and lossy links, clocks and disks are not within reach of own code: a run with
+//! such a fault is inert, and [`Drill::hold`] fails as inconclusive.
 
 mod client;
 mod env;

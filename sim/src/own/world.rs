@@ -10,7 +10,8 @@ use firedrill_checkers::record::{Life, NodeIndex, SimTime};
 use firedrill_node::driver::Exited;
 use firedrill_protocols::contract::{Inspection, Ipv4Addr, Op, RequestId, SocketAddrV4, stream};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::{self, UnboundedSender};
@@ -43,11 +44,19 @@ struct Process {
     asked: Option<UnboundedSender<Asked>>,
 }
 
-/// A pair of machines that are cut apart, and the most messages that were seen waiting between them.
+/// Directions between machines that are cut, and the most messages that were seen waiting in them.
 struct Cut {
     fault: FaultId,
-    pairs: Vec<(Ipv4Addr, Ipv4Addr)>,
+    ways: Vec<Way>,
     held: u64,
+}
+
+/// From one machine to another.
+type Way = (IpAddr, IpAddr);
+
+/// The link that a direction belongs to, as turmoil names it.
+fn link_of((a, b): Way) -> Way {
+    (a.min(b), a.max(b))
 }
 
 /// The world.
@@ -64,6 +73,8 @@ pub(super) struct OwnWorld {
     alarms: BTreeMap<(u64, u64), u64>,
     alarms_set: u64,
     cuts: Vec<Cut>,
+    /// Processes that were let go and have not run yet.
+    thawed: Vec<(FaultId, usize)>,
     effects: BTreeMap<FaultId, u64>,
     now: u64,
     seed: u64,
@@ -82,7 +93,7 @@ impl OwnWorld {
             .udp_capacity(TCP_CAPACITY)
             .build();
         let host = |host: &crate::world::Host| {
-            let machine = Machine::new();
+            let machine = Machine::new(None);
             let running = machine.clone();
             sim.host(host.ip, move || Host::new(running.clone()));
             machine
@@ -105,6 +116,7 @@ impl OwnWorld {
             alarms: BTreeMap::new(),
             alarms_set: 0,
             cuts: Vec::new(),
+            thawed: Vec::new(),
             effects: BTreeMap::new(),
             now: 0,
             seed,
@@ -181,43 +193,52 @@ impl OwnWorld {
         (0..self.processes.len()).filter(|at| self.processes[*at].host == host).collect()
     }
 
-    /// Whether messages wait: streams stall, nothing is lost, as a cut network looks to TCP.
+    /// Messages wait from now on: streams stall, nothing is lost, as a cut network looks to TCP. turmoil holds a link in
+    /// both directions; what goes along the open one is let through by hand, tick by tick ([`Self::pass_by_hand`]).
     fn cut(&mut self, fault: FaultId, pairs: &[Pair]) {
-        let both_ways = pairs.iter().all(|(a, b)| pairs.contains(&(*b, *a)));
-        assert!(both_ways, "turmoil holds streams in both directions only: own code cannot be cut one way");
-        let ip = |host: HostIndex| self.ips[usize::from(host.0)];
-        let pairs: Vec<_> = pairs.iter().filter(|(a, b)| a < b).map(|(a, b)| (ip(*a), ip(*b))).collect();
-        pairs.iter().for_each(|(a, b)| self.sim.hold(*a, *b));
-        self.cuts.push(Cut { fault, pairs, held: 0 });
+        let ip = |host: HostIndex| IpAddr::from(self.ips[usize::from(host.0)]);
+        let ways: Vec<Way> = pairs.iter().map(|(a, b)| (ip(*a), ip(*b))).collect();
+        ways.iter().for_each(|(a, b)| self.sim.hold(*a, *b));
+        self.cuts.push(Cut { fault, ways, held: 0 });
     }
 
     fn release(&mut self, fault: FaultId) {
         let over: Vec<Cut> = self.cuts.extract_if(.., |cut| cut.fault == fault).collect();
         for cut in over {
             *self.effects.entry(fault).or_default() += cut.held;
-            for (a, b) in cut.pairs {
-                if !self.cuts.iter().any(|other| other.pairs.contains(&(a, b))) {
-                    self.sim.release(a, b);
+            for way in cut.ways {
+                let still = |other: &Cut| other.ways.iter().any(|other| link_of(*other) == link_of(way));
+                if !self.cuts.iter().any(still) {
+                    self.sim.release(way.0, way.1);
                 }
             }
         }
     }
 
-    /// What waits between machines that are cut apart.
-    fn count_held(&mut self) {
+    /// Count what waits in directions that are cut, and let pass what waits beside them.
+    fn pass_by_hand(&mut self) {
         if self.cuts.is_empty() {
             return;
         }
-        let mut waiting: BTreeMap<(std::net::IpAddr, std::net::IpAddr), u64> = BTreeMap::new();
-        self.sim.links(|links| {
-            for link in links {
-                let pair = link.pair();
-                waiting.insert(pair, link.count() as u64);
+        let closed: BTreeSet<Way> = self.cuts.iter().flat_map(|cut| cut.ways.iter().copied()).collect();
+        let links: BTreeSet<Way> = closed.iter().copied().map(link_of).collect();
+        let mut waiting: BTreeMap<Way, u64> = BTreeMap::new();
+        self.sim.links(|all| {
+            for link in all.filter(|link| links.contains(&link_of(link.pair()))) {
+                for message in link {
+                    let (from, to) = message.pair();
+                    let way = (from.ip(), to.ip());
+                    if closed.contains(&way) {
+                        *waiting.entry(way).or_default() += 1;
+                    } else {
+                        message.deliver();
+                    }
+                }
             }
         });
         for cut in &mut self.cuts {
-            let seen = |(a, b): &(Ipv4Addr, Ipv4Addr)| waiting.get(&((*a).into(), (*b).into())).copied();
-            cut.held = cut.held.max(cut.pairs.iter().filter_map(seen).sum());
+            let seen = cut.ways.iter().filter_map(|way| waiting.get(way)).sum();
+            cut.held = cut.held.max(seen);
         }
     }
 
@@ -228,8 +249,6 @@ impl OwnWorld {
         }
         process.paused_by.push(fault);
         self.machines[usize::from(process.host.0)].command(Command::Freeze(at));
-        // The process is polled in every tick in which something wakes it; that it was not is the effect.
-        *self.effects.entry(fault).or_default() += 1;
         self.life(at, Life::Paused);
     }
 
@@ -239,6 +258,7 @@ impl OwnWorld {
         process.paused_by.retain(|by| *by != fault);
         if before > 0 && process.paused_by.is_empty() {
             self.machines[usize::from(process.host.0)].command(Command::Thaw(at));
+            self.thawed.push((fault, at));
             self.life(at, Life::Resumed);
         }
     }
@@ -248,10 +268,22 @@ impl OwnWorld {
         self.now += TICK.as_micros() as u64;
         let told = std::mem::take(&mut self.board.borrow_mut().happenings);
         self.pending.extend(told);
-        self.count_held();
+        self.pass_by_hand();
+        self.count_missed();
         let exited: Vec<usize> = self.machines.iter().flat_map(|machine| machine.take_exited()).collect();
         for at in exited {
             self.end(at, Life::Exited);
+        }
+    }
+}
+
+impl OwnWorld {
+    /// A pause had an effect if a timer or an input of the process was late.
+    fn count_missed(&mut self) {
+        let thawed = std::mem::take(&mut self.thawed);
+        let missed: Vec<usize> = self.machines.iter().flat_map(|machine| machine.take_missed()).collect();
+        for (fault, _) in thawed.into_iter().filter(|(_, at)| missed.contains(at)) {
+            *self.effects.entry(fault).or_default() += 1;
         }
     }
 }

@@ -112,7 +112,7 @@ pub(crate) fn kernel_settings<S: System>(
         certificates: scenario.network.tls.map(|tls| tls.valid.0),
         timer_lateness: scenario
             .timer_lateness
-            .map(|late| kernel::Lateness::new(late.p50.0, late.p99.0, late.p99_p95.0)),
+            .map(|late| kernel::Lateness::new(late.p50.0, late.p99.0, late.p99_p95.0, late.max.0)),
         record_messages: detail.messages,
         notes: detail.notes,
     }

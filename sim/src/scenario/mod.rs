@@ -49,7 +49,8 @@ pub struct Scenario {
     /// The disks of its machines.
     #[serde(default)]
     pub disk: Disks,
-    /// How late the timers of processes come, as on a machine with other work; on time if not given. Kernel only.
+    /// How late processes run that a timer or a message has woken, as on a machine with other work; at once if not
+    /// given. On turmoil in whole milliseconds; real processes have their machine's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timer_lateness: Option<Lateness>,
     /// The load.
@@ -149,7 +150,7 @@ impl Default for Network {
     }
 }
 
-/// The overshoot of timers: log-normal in each second, as measured per second.
+/// The overshoot of sleeps: log-normal in each second, as measured per second.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Lateness {
@@ -159,6 +160,8 @@ pub struct Lateness {
     pub p99: Span,
     /// 95th percentile over the seconds of the same.
     pub p99_p95: Span,
+    /// The largest of all.
+    pub max: Span,
 }
 
 /// A latency distribution: log-normal, by its median and 99th percentile.

@@ -29,7 +29,6 @@ use std::io;
 use std::rc::Rc;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 /// What a peer, or many of them, can cost at most.
 #[derive(Clone, Copy, Debug)]
@@ -583,7 +582,7 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
         }
         let mut out = BytesMut::new();
         state.codec.encode(message, &mut out);
-        push(state, &mut out, &self.setup.gate);
+        push(state, &mut out);
     }
 
     /// Close in good order: what was sent still leaves.
@@ -624,7 +623,7 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
         while let Some(state) = self.sessions.get_mut(&session) {
             let mut out = BytesMut::new();
             let decoded = state.codec.decode(&mut state.inbox, &mut out);
-            push(state, &mut out, &self.setup.gate);
+            push(state, &mut out);
             match decoded {
                 Ok(Some(message)) => {
                     let link = (state.outward.1, state.outward.0);
@@ -706,11 +705,10 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
     }
 }
 
-/// Queue encoded bytes with the delay of the link.
-fn push<S: System>(state: &Session<S>, out: &mut BytesMut, gate: &Gate) {
+/// Queue encoded bytes.
+fn push<S: System>(state: &Session<S>, out: &mut BytesMut) {
     if !out.is_empty() {
-        let delay = gate.delay(state.outward, out.len());
-        state.outbox.push(out, Instant::now(), delay);
+        state.outbox.push(out);
     }
 }
 

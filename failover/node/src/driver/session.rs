@@ -1,10 +1,12 @@
 //! The bytes of one session: a reader that stops when the node is behind, and a bounded outbox that a writer empties.
+//!
+//! What a slow link delays is kept by the reader: what was sent has left its sender, whatever becomes of that.
 
 use super::gate::{Direction, Gate};
 use crate::tls::Refusal;
 use bytes::{Bytes, BytesMut};
 use firedrill_protocols::contract::{Closed, SessionId};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::net::Ipv4Addr;
@@ -33,6 +35,12 @@ const READ_CHUNK: usize = 16 << 10;
 /// Bytes that are written at once, if they did not come as one message.
 const PIECE_MAX: usize = 64 << 10;
 
+/// Bytes that a slow link may keep; while there are more, nothing is read.
+const TRANSIT_MAX: usize = 8 << 20;
+
+/// Bytes of the packet that ends a stream.
+const END_BYTES: usize = 64;
+
 /// How long a closed session may take to hand over what was sent before.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -46,8 +54,7 @@ pub(super) struct Outbox {
 
 #[derive(Debug, Default)]
 struct OutboxState {
-    /// Pieces with the time before which they may not arrive; times never decrease.
-    pieces: VecDeque<(Instant, BytesMut)>,
+    pieces: VecDeque<BytesMut>,
     /// Bytes not yet taken by the socket, those in the writer's hands included.
     waiting: usize,
     closing: bool,
@@ -59,18 +66,14 @@ impl Outbox {
         self.state.borrow().waiting
     }
 
-    /// Queue bytes that may not arrive before `now + delay`. What may leave at once joins what waits already, so that
-    /// many small messages to a slow peer cost little more than their bytes.
-    pub fn push(&self, bytes: &mut BytesMut, now: Instant, delay: Duration) {
+    /// Queue bytes. They join what waits already, so that many small messages to a slow peer cost little more than
+    /// their bytes.
+    pub fn push(&self, bytes: &mut BytesMut) {
         let mut state = self.state.borrow_mut();
         state.waiting += bytes.len();
-        let due = now + delay;
-        let due = state.pieces.back().map_or(due, |last| due.max(last.0));
         match state.pieces.back_mut() {
-            Some(last) if last.0 == due || due <= now && last.1.len() < PIECE_MAX => {
-                last.1.extend_from_slice(bytes);
-            }
-            _ => state.pieces.push_back((due, bytes.split())),
+            Some(last) if last.len() < PIECE_MAX => last.extend_from_slice(bytes),
+            _ => state.pieces.push_back(bytes.split()),
         }
         bytes.clear();
         self.filled.notify_one();
@@ -84,7 +87,7 @@ impl Outbox {
     }
 
     /// The next piece, or `None` once closed and empty.
-    async fn next(&self) -> Option<(Instant, BytesMut)> {
+    async fn next(&self) -> Option<BytesMut> {
         loop {
             {
                 let mut state = self.state.borrow_mut();
@@ -172,16 +175,13 @@ async fn linger(outbox: &Outbox, place: &Place) {
     tokio::time::sleep(LINGER).await;
 }
 
-/// Write pieces as they come due; `Ok` after the node closed the session and all is written.
+/// Write what is queued; `Ok` after the node closed the session and all is written.
 async fn write_all<T: AsyncWrite>(
     writer: &mut WriteHalf<T>,
     outbox: &Outbox,
     place: &Place,
 ) -> io::Result<()> {
-    while let Some((due, piece)) = outbox.next().await {
-        if due > Instant::now() {
-            tokio::time::sleep_until(due).await;
-        }
+    while let Some(piece) = outbox.next().await {
         place.gate.pass(place.outward).await;
         if place.forgotten() {
             return Err(io::ErrorKind::ConnectionReset.into());
@@ -198,8 +198,75 @@ async fn write_all<T: AsyncWrite>(
 
 /// Hand over what the peer sends until it ends; the channel is bounded, so a busy node slows its peers down.
 async fn read_all<T: AsyncRead>(reader: &mut ReadHalf<T>, place: &Place) -> io::Result<()> {
+    let transit = Transit::default();
+    tokio::select! {
+        biased;
+        ended = transit.deliver(place) => ended,
+        () = receive(reader, place, &transit) => unreachable!("who has read the end waits for its delivery"),
+    }
+}
+
+/// What a read gave: bytes, or `None` at the end of the stream.
+type Arrived = io::Result<Option<Bytes>>;
+
+fn bytes_of(arrived: &Arrived) -> usize {
+    arrived.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len)
+}
+
+/// What has arrived and that the link still keeps, with the time at which it lets it go; times never decrease.
+#[derive(Default)]
+struct Transit {
+    pieces: RefCell<VecDeque<(Instant, Arrived)>>,
+    bytes: Cell<usize>,
+    changed: Notify,
+}
+
+impl Transit {
+    fn keep(&self, delay: Duration, piece: Arrived) {
+        let mut pieces = self.pieces.borrow_mut();
+        let due = Instant::now() + delay;
+        let due = pieces.back().map_or(due, |(last, _)| due.max(*last));
+        self.bytes.set(self.bytes.get() + bytes_of(&piece));
+        pieces.push_back((due, piece));
+        self.changed.notify_one();
+    }
+
+    /// Hand over what comes due until the end of the stream.
+    async fn deliver(&self, place: &Place) -> io::Result<()> {
+        loop {
+            let Some(due) = self.pieces.borrow().front().map(|(due, _)| *due) else {
+                self.changed.notified().await;
+                continue;
+            };
+            if due > Instant::now() {
+                tokio::time::sleep_until(due).await;
+            }
+            let piece = self.pieces.borrow_mut().pop_front().map(|(_, piece)| piece);
+            match piece {
+                Some(Ok(Some(bytes))) => {
+                    self.bytes.set(self.bytes.get() - bytes.len());
+                    place.tell(SessionEvent::Data(bytes)).await;
+                }
+                Some(Ok(None)) => return Ok(()),
+                Some(Err(error)) => return Err(error),
+                None => {}
+            }
+        }
+    }
+
+    async fn room(&self) {
+        while self.bytes.get() > TRANSIT_MAX {
+            // Rare, and only behind a link that is slow on purpose.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// Read until the stream ends, and then for ever.
+async fn receive<T: AsyncRead>(reader: &mut ReadHalf<T>, place: &Place, transit: &Transit) {
     let mut buffer = BytesMut::new();
     loop {
+        transit.room().await;
         // Nothing has come yet that a cut could hold back.
         place.gate.wait_open(place.inward()).await;
         buffer.reserve(READ_CHUNK);
@@ -210,10 +277,17 @@ async fn read_all<T: AsyncRead>(reader: &mut ReadHalf<T>, place: &Place) -> io::
             // Nothing comes from a host that knows us not; only what we send will be answered.
             std::future::pending::<()>().await;
         }
-        match read {
-            Ok(0) => return Ok(()),
-            Ok(_) => place.tell(SessionEvent::Data(buffer.split().freeze())).await,
-            Err(error) => return Err(error),
+        let piece = read.map(|read| (read > 0).then(|| buffer.split().freeze()));
+        let ends = !matches!(piece, Ok(Some(_)));
+        let delay = place.gate.delay(place.inward(), bytes_of(&piece).max(END_BYTES));
+        match piece {
+            Ok(Some(bytes)) if delay.is_zero() && transit.pieces.borrow().is_empty() => {
+                place.tell(SessionEvent::Data(bytes)).await;
+            }
+            piece => transit.keep(delay, piece),
+        }
+        if ends {
+            return std::future::pending().await;
         }
     }
 }

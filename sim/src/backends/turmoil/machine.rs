@@ -1,9 +1,11 @@
 //! A turmoil host: an operating system that runs the processes of one or more machines.
 //!
 //! Each process is a task set of its own, polled only while the process runs: so it can be stopped, with everything it
-//! has spawned, and it dies with everything it has spawned. What the world asks for between two ticks is a list of
-//! commands that the host works off first in the next one, because clocks and sockets belong to the host's runtime.
+//! has spawned, and it dies with everything it has spawned. Each has a waker of its own: so it is known whether something
+//! woke it while it was stopped, and a busy machine can let it wait. What the world asks for between two ticks is a list
+//! of commands that the host works off first in the next one, because clocks and sockets belong to the host's runtime.
 
+use crate::kernel::lateness::{LateWakes, Wake};
 use firedrill_node::driver::{Clock, Exited};
 use firedrill_protocols::contract::Duration;
 use std::cell::RefCell;
@@ -11,8 +13,11 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use tokio::task::{JoinHandle, LocalSet};
+use tokio::time::Sleep;
 
 /// A process's future, not yet polled.
 pub(crate) type Program = Pin<Box<dyn Future<Output = io::Result<Exited>>>>;
@@ -42,15 +47,21 @@ pub(crate) struct Machine {
     /// Tasks of the operating system itself.
     system: RefCell<LocalSet>,
     exited: RefCell<Vec<usize>>,
+    /// Processes that went on, and that something had woken while they were stopped.
+    missed: RefCell<Vec<usize>>,
+    /// How late the machine lets them run; shared by all machines.
+    lateness: Option<Rc<RefCell<LateWakes>>>,
 }
 
 impl Machine {
-    pub(crate) fn new() -> Rc<Machine> {
+    pub(crate) fn new(lateness: Option<Rc<RefCell<LateWakes>>>) -> Rc<Machine> {
         Rc::new(Machine {
             commands: RefCell::default(),
             waker: RefCell::default(),
             system: RefCell::new(LocalSet::new()),
             exited: RefCell::default(),
+            missed: RefCell::default(),
+            lateness,
         })
     }
 
@@ -74,6 +85,19 @@ impl Machine {
     pub(crate) fn take_exited(&self) -> Vec<usize> {
         std::mem::take(&mut self.exited.borrow_mut())
     }
+
+    /// Processes that went on since the last call with a timer or an input that was late because they had been stopped.
+    pub(crate) fn take_missed(&self) -> Vec<usize> {
+        std::mem::take(&mut self.missed.borrow_mut())
+    }
+
+    /// How long a process has to wait that was just woken, in whole ticks.
+    fn wait_of(&self, number: usize) -> Option<Pin<Box<Sleep>>> {
+        let mut lateness = self.lateness.as_ref()?.borrow_mut();
+        let now = turmoil::sim_elapsed()?.as_micros() as u64;
+        let late_ms = (lateness.draw(number as u16, now, Wake::Timer) + 500) / 1000;
+        (late_ms > 0).then(|| Box::pin(tokio::time::sleep(std::time::Duration::from_millis(late_ms))))
+    }
 }
 
 struct Running {
@@ -81,6 +105,22 @@ struct Running {
     tasks: LocalSet,
     main: JoinHandle<io::Result<Exited>>,
     frozen: bool,
+    bell: Arc<Bell>,
+    /// The machine is busy with others.
+    waits: Option<Pin<Box<Sleep>>>,
+}
+
+/// The waker of a process: it remembers, and wakes the host.
+struct Bell {
+    rung: AtomicBool,
+    host: Waker,
+}
+
+impl std::task::Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.rung.store(true, Ordering::Relaxed);
+        self.host.wake_by_ref();
+    }
 }
 
 /// The host's main future: it never ends.
@@ -94,12 +134,13 @@ impl Host {
         Host { machine, processes: Vec::new() }
     }
 
-    fn work_off(&mut self, command: Command) {
+    fn work_off(&mut self, command: Command, host: &Waker) {
         match command {
             Command::Start(number, program) => {
                 let tasks = LocalSet::new();
                 let main = tasks.spawn_local(program);
-                self.processes.push(Running { number, tasks, main, frozen: false });
+                let bell = Arc::new(Bell { rung: AtomicBool::new(true), host: host.clone() });
+                self.processes.push(Running { number, tasks, main, frozen: false, bell, waits: None });
             }
             Command::Kill(number) => self.processes.retain(|process| process.number != number),
             Command::Freeze(number) => self.set_frozen(number, true),
@@ -112,13 +153,39 @@ impl Host {
 
     fn set_frozen(&mut self, number: usize, frozen: bool) {
         for process in self.processes.iter_mut().filter(|process| process.number == number) {
+            let missed = process.bell.rung.load(Ordering::Relaxed);
+            if process.frozen && !frozen && missed {
+                self.machine.missed.borrow_mut().push(number);
+            }
             process.frozen = frozen;
         }
     }
 
+    /// Whether something has woken a process and the machine has found time for it.
+    fn may_run(process: &mut Running, machine: &Machine, cx: &mut Context<'_>) -> bool {
+        if process.waits.is_none() {
+            if !process.bell.rung.swap(false, Ordering::Relaxed) {
+                return false;
+            }
+            process.waits = machine.wait_of(process.number);
+        }
+        if process.waits.as_mut().is_some_and(|waits| waits.as_mut().poll(cx).is_pending()) {
+            return false;
+        }
+        // What rang meanwhile is seen to now.
+        if process.waits.take().is_some() {
+            process.bell.rung.store(false, Ordering::Relaxed);
+        }
+        true
+    }
+
     /// Poll a process; whether it goes on.
     fn poll_process(process: &mut Running, machine: &Machine, cx: &mut Context<'_>) -> bool {
-        if process.frozen || Pin::new(&mut process.tasks).poll(cx).is_pending() {
+        if process.frozen || !Host::may_run(process, machine, cx) {
+            return true;
+        }
+        let waker = process.bell.clone().into();
+        if Pin::new(&mut process.tasks).poll(&mut Context::from_waker(&waker)).is_pending() {
             return true;
         }
         match Pin::new(&mut process.main).poll(cx) {
@@ -137,7 +204,7 @@ impl Future for Host {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<turmoil::Result> {
         *self.machine.waker.borrow_mut() = Some(cx.waker().clone());
         let commands = std::mem::take(&mut *self.machine.commands.borrow_mut());
-        commands.into_iter().for_each(|command| self.work_off(command));
+        commands.into_iter().for_each(|command| self.work_off(command, cx.waker()));
         let machine = self.machine.clone();
         let _ = Pin::new(&mut *machine.system.borrow_mut()).poll(cx);
         self.processes.retain_mut(|process| Host::poll_process(process, &machine, cx));

@@ -12,6 +12,7 @@ mod net;
 
 use super::links::Links;
 use crate::kernel::Settings;
+use crate::kernel::lateness::LateWakes;
 use crate::kernel::network::Network;
 use crate::kernel::process::{PURPOSE_DISK, PURPOSE_PROTOCOL};
 use crate::run::{Detail, Outcome, Setup, drive, kernel_settings};
@@ -179,6 +180,8 @@ struct Process<S: System> {
     hold_next: Option<FaultId>,
     /// It froze in the middle of a step.
     holds: bool,
+    /// Steps of its earlier incarnations.
+    steps_before: u64,
 }
 
 struct Place {
@@ -237,7 +240,9 @@ impl<S: System> Turmoil<S> {
             network.set_latency(pair, latency);
         }
         let ips = layout.hosts.iter().map(|host| host.ip).collect();
-        let places = places(&layout, &mut sim);
+        let count = layout.processes.len() as u32;
+        let lateness = settings.timer_lateness.map(|late| LateWakes::new(late, settings.seed, count));
+        let places = places(&layout, &mut sim, lateness.map(|late| Rc::new(RefCell::new(late))));
         let names = layout.hosts.iter().map(|host| host.ip);
         let by_ip = |ip| layout.processes.iter().position(|p| layout.hosts[usize::from(p.host.0)].ip == ip);
         let names = names.filter_map(|ip| Some((ip, NodeIndex(by_ip(ip)? as u16)))).collect();
@@ -370,9 +375,8 @@ impl<S: System> Turmoil<S> {
     /// The process ends.
     fn end(&mut self, node: u16, life: Life) -> bool {
         let process = self.process(node);
-        if process.handle.take().is_none() {
-            return false;
-        }
+        let Some(handle) = process.handle.take() else { return false };
+        process.steps_before += handle.steps();
         process.paused_by.clear();
         process.hold_next = None;
         process.holds = false;
@@ -485,7 +489,10 @@ impl<S: System> Turmoil<S> {
     // -------------------------------------------------------------------------------------------- clocks and disks
 
     fn steps_on(&self, host: HostIndex) -> u64 {
-        let steps = |node: u16| self.processes[usize::from(node)].handle.as_ref().map_or(0, Handle::steps);
+        let steps = |node: u16| {
+            let process = &self.processes[usize::from(node)];
+            process.steps_before + process.handle.as_ref().map_or(0, Handle::steps)
+        };
         self.nodes_on(host).into_iter().map(steps).sum()
     }
 
@@ -611,6 +618,7 @@ impl<S: System> Process<S> {
             paused_by: Vec::new(),
             hold_next: None,
             holds: false,
+            steps_before: 0,
         }
     }
 
@@ -659,7 +667,11 @@ fn slowness(kind: &DiskFault) -> Duration {
 }
 
 /// The machines on turmoil hosts: one host each, and one for all that listen nowhere.
-fn places<S: System>(layout: &Layout<S>, sim: &mut turmoil::Sim<'static>) -> Vec<Place> {
+fn places<S: System>(
+    layout: &Layout<S>,
+    sim: &mut turmoil::Sim<'static>,
+    lateness: Option<Rc<RefCell<LateWakes>>>,
+) -> Vec<Place> {
     let mut silent: Option<Rc<Machine>> = None;
     let listens = |host: HostIndex| {
         layout.processes.iter().any(|process| process.host == host && !process.listens.is_empty())
@@ -667,7 +679,7 @@ fn places<S: System>(layout: &Layout<S>, sim: &mut turmoil::Sim<'static>) -> Vec
     let mut place = |(at, host): (usize, &crate::world::Host)| {
         let shared = silent.clone().filter(|_| !listens(HostIndex(at as u16)));
         let machine = shared.unwrap_or_else(|| {
-            let machine = Machine::new();
+            let machine = Machine::new(lateness.clone());
             let running = machine.clone();
             sim.host(host.ip, move || Host::new(running.clone()));
             if !listens(HostIndex(at as u16)) {

@@ -14,6 +14,7 @@ use fit::{Fit, fits, median, quantile};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The measurements, as they are in the repository.
 const MEASURED: &str = include_str!("../../../calibration/redis.json");
@@ -28,9 +29,12 @@ pub(super) struct Args {
     /// Seeds of the event loop.
     #[arg(long, default_value = "1..300")]
     seeds: Seeds,
-    /// Seeds of turmoil, which is slower; none: it is not run.
-    #[arg(long)]
-    turmoil: Option<Seeds>,
+    /// Seeds of turmoil, which is slower.
+    #[arg(long, default_value = "1..20")]
+    turmoil: Seeds,
+    /// Leave turmoil out.
+    #[arg(long, conflicts_with = "turmoil")]
+    kernel_only: bool,
     /// Other measurements, in the form of `sim/calibration/redis.json`.
     #[arg(long, value_name = "FILE")]
     measured: Option<PathBuf>,
@@ -71,7 +75,9 @@ fn gather(runs: impl Iterator<Item = BTreeMap<String, f64>>) -> Values {
 pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     let measured = measurements(args)?;
     let mut backends = vec![(Backend::Kernel, &args.seeds)];
-    backends.extend(args.turmoil.as_ref().map(|seeds| (Backend::Turmoil, seeds)));
+    if !args.kernel_only {
+        backends.push((Backend::Turmoil, &args.turmoil));
+    }
     head(&backends);
     let mut tally = Tally::default();
     for loaded in tagged(cli, args)? {
@@ -134,12 +140,21 @@ fn model(backend: Backend, seeds: &Seeds, loaded: &Loaded) -> Result<Option<Valu
         return Ok(None);
     }
     let options = meter_options(scenario);
-    let mut runs = Vec::new();
-    for seed in seeds.list(0)? {
-        let outcome = backend.run(scenario, seed, &Detail::default());
-        let lost = lost_writes(&outcome.records, &options);
-        runs.push(Run { records: &outcome.records, lost }.figures());
-    }
+    let (seeds, next) = (seeds.list(0)?, AtomicUsize::new(0));
+    let work = || {
+        let mut runs = Vec::new();
+        while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let outcome = backend.run(scenario, *seed, &Detail::default());
+            let lost = lost_writes(&outcome.records, &options);
+            runs.push(Run { records: &outcome.records, lost }.figures());
+        }
+        runs
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let runs: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a worker does not panic")).collect()
+    });
     Ok(Some(gather(runs.into_iter())))
 }
 
