@@ -201,8 +201,9 @@ struct Row {
     a: Script,
     b: Script,
     play: fn(&mut Stage),
-    a_says: &'static [&'static str],
-    b_says: &'static [&'static str],
+    /// Cues apart by `;`; `timer 1..3` stands for three of them.
+    a_says: &'static str,
+    b_says: &'static str,
 }
 
 fn nothing(_: &str, _: &mut Cx<'_, Puppets>) {}
@@ -212,6 +213,28 @@ fn sends_three(cue: &str, cx: &mut Cx<'_, Puppets>) {
     match cue {
         "start []" => dial_b(cx),
         "dialled 0" => ["one", "two", "three"].iter().for_each(|text| cx.send(SessionId(0), (*text).into())),
+        _ => {}
+    }
+}
+
+/// Dials a second after the start.
+fn dials_after_a_second(cue: &str, cx: &mut Cx<'_, Puppets>) {
+    match cue {
+        "start []" => cx.set_timer(1, Duration::from_secs(1)),
+        "timer 1" => dial_b(cx),
+        _ => {}
+    }
+}
+
+/// Dials at the start, and a second later persists a record and says "durable" once that is done; `aside` is said at once.
+fn persists(cue: &str, cx: &mut Cx<'_, Puppets>, aside: Option<&str>) {
+    match cue {
+        "start []" => dial_b(cx),
+        "dialled 0" => cx.set_timer(1, Duration::from_secs(1)),
+        "timer 1" => {
+            cx.persist(FILE, 1).send(SessionId(0), "durable".into());
+            aside.into_iter().for_each(|text| cx.send(SessionId(0), text.into()));
+        }
         _ => {}
     }
 }
@@ -275,8 +298,8 @@ const ROWS: &[Row] = &[
         a: sends_three,
         b: echoes,
         play: |stage| stage.until(100),
-        a_says: &["start []", "dialled 0", "one! on 0", "two! on 0", "three! on 0"],
-        b_says: &["start []", "accepted 0", "one on 0", "two on 0", "three on 0"],
+        a_says: "start []; dialled 0; one! on 0; two! on 0; three! on 0",
+        b_says: "start []; accepted 0; one on 0; two on 0; three on 0",
     },
     Row {
         promise: "a closed session ends behind everything that was sent before, and its closer hears no more of it",
@@ -290,8 +313,8 @@ const ROWS: &[Row] = &[
         },
         b: echoes,
         play: |stage| stage.until(500),
-        a_says: &["start []", "dialled 0"],
-        b_says: &["start []", "accepted 0", "last on 0", "Eof 0"],
+        a_says: "start []; dialled 0",
+        b_says: "start []; accepted 0; last on 0; Eof 0",
     },
     Row {
         promise: "a port that nobody listens on refuses, a name that nobody knows is unresolved",
@@ -305,8 +328,8 @@ const ROWS: &[Row] = &[
         },
         b: nothing,
         play: |stage| stage.until(1000),
-        a_says: &["start []", "Refused 0", "timer 1", "Unresolved 1"],
-        b_says: &["start []"],
+        a_says: "start []; Refused 0; timer 1; Unresolved 1",
+        b_says: "start []",
     },
     Row {
         promise: "a killed process ends its sessions; until it is started again its host refuses for it",
@@ -319,8 +342,8 @@ const ROWS: &[Row] = &[
             stage.start(B, Data::Kept);
             stage.until(3000);
         },
-        a_says: &["start []", "dialled 0", "Eof 0", "timer 1", "Refused 1", "timer 1", "dialled 2"],
-        b_says: &["start []", "accepted 0", "<Killed>", "start []", "accepted 0"],
+        a_says: "start []; dialled 0; Eof 0; timer 1; Refused 1; timer 1; dialled 2",
+        b_says: "start []; accepted 0; <Killed>; start []; accepted 0",
     },
     Row {
         promise: "a host that loses power says nothing; when it is up again it knows nothing of its sessions",
@@ -340,16 +363,12 @@ const ROWS: &[Row] = &[
             stage.start(B, Data::Kept);
             stage.until(25_000);
         },
-        a_says: &["start []", "dialled 0", "timer 1", "Reset 0"],
-        b_says: &["start []", "accepted 0", "<HostLost>", "start []"],
+        a_says: "start []; dialled 0; timer 1; Reset 0",
+        b_says: "start []; accepted 0; <HostLost>; start []",
     },
     Row {
         promise: "a dial to a host without power waits until it has power",
-        a: |cue, cx| match cue {
-            "start []" => cx.set_timer(1, Duration::from_secs(1)),
-            "timer 1" => dial_b(cx),
-            _ => {}
-        },
+        a: dials_after_a_second,
         b: nothing,
         play: |stage| {
             stage.until(500);
@@ -358,8 +377,8 @@ const ROWS: &[Row] = &[
             stage.start(B, Data::Kept);
             stage.until(20_000);
         },
-        a_says: &["start []", "timer 1", "dialled 0"],
-        b_says: &["start []", "<HostLost>", "start []", "accepted 0"],
+        a_says: "start []; timer 1; dialled 0",
+        b_says: "start []; <HostLost>; start []; accepted 0",
     },
     Row {
         promise: "behind a cut messages wait; after the heal they arrive in order on the same session",
@@ -375,34 +394,8 @@ const ROWS: &[Row] = &[
             // It was sent at 0.5 s; TCP tries after 0.2, 0.4, 0.8 and 1.6 s more.
             stage.said_at(B, "5 on 0", 3495..3515);
         },
-        a_says: &[
-            "start []",
-            "dialled 0",
-            "timer 1",
-            "timer 2",
-            "timer 3",
-            "timer 4",
-            "timer 5",
-            "timer 6",
-            "timer 7",
-            "timer 8",
-            "timer 9",
-            "timer 10",
-        ],
-        b_says: &[
-            "start []",
-            "accepted 0",
-            "1 on 0",
-            "2 on 0",
-            "3 on 0",
-            "4 on 0",
-            "5 on 0",
-            "6 on 0",
-            "7 on 0",
-            "8 on 0",
-            "9 on 0",
-            "10 on 0",
-        ],
+        a_says: "start []; dialled 0; timer 1..10",
+        b_says: "start []; accepted 0; 1..10 on 0",
     },
     Row {
         promise: "a one-way cut stops one way only",
@@ -422,16 +415,12 @@ const ROWS: &[Row] = &[
             stage.act(1, Action::Block(vec![(HOST_A, HOST_B)]));
             stage.until(5000);
         },
-        a_says: &["start []", "dialled 0", "timer 1", "ahoy on 0"],
-        b_says: &["start []", "accepted 0", "timer 2"],
+        a_says: "start []; dialled 0; timer 1; ahoy on 0",
+        b_says: "start []; accepted 0; timer 2",
     },
     Row {
         promise: "a dial behind a cut opens after the heal",
-        a: |cue, cx| match cue {
-            "start []" => cx.set_timer(1, Duration::from_secs(1)),
-            "timer 1" => dial_b(cx),
-            _ => {}
-        },
+        a: dials_after_a_second,
         b: nothing,
         play: |stage| {
             stage.until(500);
@@ -441,8 +430,8 @@ const ROWS: &[Row] = &[
             stage.undo(1);
             stage.until(20_000);
         },
-        a_says: &["start []", "timer 1", "dialled 0"],
-        b_says: &["start []", "accepted 0"],
+        a_says: "start []; timer 1; dialled 0",
+        b_says: "start []; accepted 0",
     },
     Row {
         promise: "the end of a process stays behind a cut until it heals",
@@ -461,8 +450,8 @@ const ROWS: &[Row] = &[
             stage.undo(1);
             stage.until(10_000);
         },
-        a_says: &["start []", "dialled 0", "Eof 0"],
-        b_says: &["start []", "accepted 0", "<Killed>"],
+        a_says: "start []; dialled 0; Eof 0",
+        b_says: "start []; accepted 0; <Killed>",
     },
     Row {
         promise: "a stopped process handles nothing; its sessions stay, and what came waits in order",
@@ -476,44 +465,12 @@ const ROWS: &[Row] = &[
             stage.until(1600);
             stage.said_at(B, "5 on 0", 1500..1510);
         },
-        a_says: &[
-            "start []",
-            "dialled 0",
-            "timer 1",
-            "timer 2",
-            "timer 3",
-            "timer 4",
-            "timer 5",
-            "timer 6",
-            "timer 7",
-            "timer 8",
-            "timer 9",
-            "timer 10",
-        ],
-        b_says: &[
-            "start []",
-            "accepted 0",
-            "1 on 0",
-            "2 on 0",
-            "<Paused>",
-            "<Resumed>",
-            "3 on 0",
-            "4 on 0",
-            "5 on 0",
-            "6 on 0",
-            "7 on 0",
-            "8 on 0",
-            "9 on 0",
-            "10 on 0",
-        ],
+        a_says: "start []; dialled 0; timer 1..10",
+        b_says: "start []; accepted 0; 1 on 0; 2 on 0; <Paused>; <Resumed>; 3..10 on 0",
     },
     Row {
         promise: "the host of a stopped process accepts for it",
-        a: |cue, cx| match cue {
-            "start []" => cx.set_timer(1, Duration::from_secs(1)),
-            "timer 1" => dial_b(cx),
-            _ => {}
-        },
+        a: dials_after_a_second,
         b: nothing,
         play: |stage| {
             stage.until(500);
@@ -524,8 +481,8 @@ const ROWS: &[Row] = &[
             stage.undo(1);
             stage.until(3500);
         },
-        a_says: &["start []", "timer 1", "dialled 0"],
-        b_says: &["start []", "<Paused>", "<Resumed>", "accepted 0"],
+        a_says: "start []; timer 1; dialled 0",
+        b_says: "start []; <Paused>; <Resumed>; accepted 0",
     },
     Row {
         promise: "the timers of a stopped process fire at once when it goes on, once each",
@@ -543,8 +500,8 @@ const ROWS: &[Row] = &[
             stage.until(6500);
             stage.said_at(A, "timer 3", 6000..6005);
         },
-        a_says: &["start []", "timer 1", "<Paused>", "<Resumed>", "timer 2", "timer 3"],
-        b_says: &["start []"],
+        a_says: "start []; timer 1; <Paused>; <Resumed>; timer 2; timer 3",
+        b_says: "start []",
     },
     Row {
         promise: "a process that is to stop before its sends stops at its next step that sends, and sends later",
@@ -559,8 +516,8 @@ const ROWS: &[Row] = &[
             stage.until(2050);
             stage.said_at(B, "3 on 0", 2000..2010);
         },
-        a_says: &["start []", "dialled 0", "timer 1", "timer 2", "<Paused>", "<Resumed>", "timer 3"],
-        b_says: &["start []", "accepted 0", "1 on 0", "2 on 0", "3 on 0"],
+        a_says: "start []; dialled 0; timer 1; timer 2; <Paused>; <Resumed>; timer 3",
+        b_says: "start []; accepted 0; 1..3 on 0",
     },
     Row {
         promise: "a suspended machine's clock stands still",
@@ -578,8 +535,8 @@ const ROWS: &[Row] = &[
             stage.until(9000);
             stage.said_at(A, "timer 1", 6995..7005);
         },
-        a_says: &["start []", "<Paused>", "<Resumed>", "timer 1"],
-        b_says: &["start []"],
+        a_says: "start []; <Paused>; <Resumed>; timer 1",
+        b_says: "start []",
     },
     Row {
         promise: "a fast clock's timers come early",
@@ -596,8 +553,8 @@ const ROWS: &[Row] = &[
             stage.until(20_000);
             stage.said_at(A, "timer 2", 10_990..11_010);
         },
-        a_says: &["start []", "timer 1", "timer 2"],
-        b_says: &["start []"],
+        a_says: "start []; timer 1; timer 2",
+        b_says: "start []",
     },
     Row {
         promise: "written data survive the process; synced data survive the host; a wiped disk is empty",
@@ -624,31 +581,12 @@ const ROWS: &[Row] = &[
             stage.start(A, Data::Wiped);
             stage.until(2000);
         },
-        a_says: &[
-            "start []",
-            "synced Ok(())",
-            "<Killed>",
-            "start [1, 2]",
-            "<HostLost>",
-            "<Killed>",
-            "start []",
-            "synced Ok(())",
-        ],
-        b_says: &["start []"],
+        a_says: "start []; synced Ok(()); <Killed>; start [1, 2]; <HostLost>; <Killed>; start []; synced Ok(())",
+        b_says: "start []",
     },
     Row {
         promise: "what is said after a sync leaves when it has succeeded; other work goes on while it is stuck",
-        a: |cue, cx| match cue {
-            "start []" => {
-                dial_b(cx);
-            }
-            "dialled 0" => cx.set_timer(1, Duration::from_secs(1)),
-            "timer 1" => {
-                cx.persist(FILE, 1).send(SessionId(0), "durable".into());
-                cx.send(SessionId(0), "at once".into());
-            }
-            _ => {}
-        },
+        a: |cue, cx| persists(cue, cx, Some("at once")),
         b: nothing,
         play: |stage| {
             stage.until(500);
@@ -658,29 +596,20 @@ const ROWS: &[Row] = &[
             stage.until(5500);
             stage.said_at(B, "durable on 0", 5000..5500);
         },
-        a_says: &["start []", "dialled 0", "timer 1", "synced Ok(())"],
-        b_says: &["start []", "accepted 0", "at once on 0", "durable on 0"],
+        a_says: "start []; dialled 0; timer 1; synced Ok(())",
+        b_says: "start []; accepted 0; at once on 0; durable on 0",
     },
     Row {
         promise: "what is said after a sync is forgotten if it fails",
-        a: |cue, cx| match cue {
-            "start []" => {
-                dial_b(cx);
-            }
-            "dialled 0" => cx.set_timer(1, Duration::from_secs(1)),
-            "timer 1" => {
-                cx.persist(FILE, 1).send(SessionId(0), "durable".into());
-            }
-            _ => {}
-        },
+        a: |cue, cx| persists(cue, cx, None),
         b: nothing,
         play: |stage| {
             stage.until(500);
             stage.act(1, Action::Disk(A, DiskFault::Fail { once: true }));
             stage.until(5000);
         },
-        a_says: &["start []", "dialled 0", "timer 1", "synced Err(Failed)"],
-        b_says: &["start []", "accepted 0"],
+        a_says: "start []; dialled 0; timer 1; synced Err(Failed)",
+        b_says: "start []; accepted 0",
     },
     Row {
         promise: "a full disk says so at the sync and stores nothing new",
@@ -701,8 +630,8 @@ const ROWS: &[Row] = &[
             stage.start(A, Data::Kept);
             stage.until(2100);
         },
-        a_says: &["start []", "timer 1", "synced Err(Full)", "<Killed>", "start []"],
-        b_says: &["start []"],
+        a_says: "start []; timer 1; synced Err(Full); <Killed>; start []",
+        b_says: "start []",
     },
     Row {
         promise: "a process that is asked to end hears of it, and its peers hear its end",
@@ -713,8 +642,8 @@ const ROWS: &[Row] = &[
             stage.act(1, Action::Terminate(B));
             stage.until(1200);
         },
-        a_says: &["start []", "dialled 0", "Eof 0"],
-        b_says: &["start []", "accepted 0", "signal", "<Exited>"],
+        a_says: "start []; dialled 0; Eof 0",
+        b_says: "start []; accepted 0; signal; <Exited>",
     },
     Row {
         promise: "a busy process handles nothing else, and the rest of its step waits",
@@ -728,8 +657,8 @@ const ROWS: &[Row] = &[
             stage.until(3000);
             stage.said_at(B, "two on 0", 1000..1020);
         },
-        a_says: &["start []", "dialled 0"],
-        b_says: &["start []", "accepted 0", "one on 0", "two on 0", "three on 0"],
+        a_says: "start []; dialled 0",
+        b_says: "start []; accepted 0; one on 0; two on 0; three on 0",
     },
     Row {
         promise: "a datagram needs no session; a cut drops it, and it is not sent again",
@@ -743,8 +672,8 @@ const ROWS: &[Row] = &[
             stage.undo(1);
             stage.until(1000);
         },
-        a_says: &["start []", "timer 1", "timer 2", "timer 3", "timer 4", "timer 5", "timer 6"],
-        b_says: &["start []", "datagram 1", "datagram 2", "datagram 5", "datagram 6"],
+        a_says: "start []; timer 1..6",
+        b_says: "start []; datagram 1; datagram 2; datagram 5; datagram 6",
     },
     Row {
         promise: "a lossy link loses datagrams, a doubling one doubles them",
@@ -760,16 +689,8 @@ const ROWS: &[Row] = &[
             stage.act(2, Action::Degrade(vec![(HOST_A, HOST_B)], doubling));
             stage.until(1000);
         },
-        a_says: &["start []", "timer 1", "timer 2", "timer 3", "timer 4", "timer 5", "timer 6"],
-        b_says: &[
-            "start []",
-            "datagram 1",
-            "datagram 2",
-            "datagram 5",
-            "datagram 5",
-            "datagram 6",
-            "datagram 6",
-        ],
+        a_says: "start []; timer 1..6",
+        b_says: "start []; datagram 1; datagram 2; datagram 5; datagram 5; datagram 6; datagram 6",
     },
     Row {
         promise: "a slow link delays what is sent over it, one way",
@@ -791,10 +712,47 @@ const ROWS: &[Row] = &[
             stage.said_at(A, "ping! on 0", 1300..1310);
             assert!(stage.world.effects(FaultId(1)) > 0, "it delayed something");
         },
-        a_says: &["start []", "dialled 0", "timer 1", "ping! on 0"],
-        b_says: &["start []", "accepted 0", "ping on 0"],
+        a_says: "start []; dialled 0; timer 1; ping! on 0",
+        b_says: "start []; accepted 0; ping on 0",
+    },
+    Row {
+        promise: "what was sent over a slow link arrives although its sender was killed, and behind it the sender's end",
+        a: |cue, cx| match cue {
+            "start []" => {
+                dial_b(cx);
+                cx.set_timer(1, Duration::from_secs(1));
+            }
+            "timer 1" => cx.send(SessionId(0), "last words".into()),
+            _ => {}
+        },
+        b: nothing,
+        play: |stage| {
+            stage.until(500);
+            let slow = Degradation { delay: Duration::from_millis(900), ..Degradation::default() };
+            stage.act(1, Action::Degrade(vec![(HOST_A, HOST_B)], slow));
+            stage.until(1400);
+            stage.kill(A);
+            stage.until(4000);
+            stage.said_at(B, "last words on 0", 1900..1910);
+            stage.said_at(B, "Eof 0", 2300..2310);
+        },
+        a_says: "start []; dialled 0; timer 1; <Killed>",
+        b_says: "start []; accepted 0; last words on 0; Eof 0",
     },
 ];
+
+/// Every cue of a row's shorthand.
+fn spelled_out(says: &str) -> Vec<String> {
+    let cue = |cue: &str| match cue.split(' ').find_map(|word| Some((word, word.split_once("..")?))) {
+        Some((word, (first, last))) => {
+            let number = |text: &str| text.parse::<u32>().expect("a number");
+            let each = |number: u32| cue.replace(word, &number.to_string());
+            (number(first)..=number(last)).map(each).collect()
+        }
+        None => vec![cue.to_owned()],
+    };
+    says.split("; ").flat_map(cue).collect()
+}
 
 /// Play a row; what was broken.
 fn play(row: &Row, world: Box<dyn World>, real: bool) -> Option<String> {
@@ -802,7 +760,7 @@ fn play(row: &Row, world: Box<dyn World>, real: bool) -> Option<String> {
     let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (row.play)(&mut stage)));
     let cues = |said: &[(u64, String)]| said.iter().map(|(_, cue)| cue.clone()).collect::<Vec<_>>();
     let (a, b) = (cues(&stage.said[0]), cues(&stage.said[1]));
-    (played.is_err() || a != row.a_says || b != row.b_says).then(|| {
+    (played.is_err() || a != spelled_out(row.a_says) || b != spelled_out(row.b_says)).then(|| {
         format!(
             "{}\n  a said {a:?}\n  not    {:?}\n  b said {b:?}\n  not    {:?}",
             row.promise, row.a_says, row.b_says

@@ -132,11 +132,16 @@ fn a_panic_of_a_spawned_task_is_not_swallowed() {
     assert!(message.is_some_and(|text| text.contains("own code panicked")));
 }
 
-/// The scenario of the crash with another fault, run with one seed.
-fn under(fault: &str) -> firedrill_reports::result::RunLine {
+/// The scenario of the crash with another fault.
+fn with_fault(fault: &str) -> String {
     let text = include_str!("own_code/crash.json");
     let crash = text.lines().find(|line| line.contains("\"faults\"")).expect("it has faults");
-    let text = text.replace(crash, &format!("  \"faults\": [{fault}],"));
+    text.replace(crash, &format!("  \"faults\": [{fault}],"))
+}
+
+/// That scenario, run with one seed.
+fn under(fault: &str) -> firedrill_reports::result::RunLine {
+    let text = with_fault(fault);
     let drill = Drill::text(&text, "crash.json", toy(true), |env| Lists { env, at: 0 });
     drill.run("1").scenarios[0].lines[0].clone()
 }
@@ -159,9 +164,79 @@ fn a_paused_primary_wakes_as_a_second_one() {
     assert!(line.measurement.split_brain.grade >= 2, "{:?}", line.measurement.split_brain);
 }
 
+/// When each server heard a beat of the other, in milliseconds since the start.
+type Beats = Rc<std::cell::RefCell<std::collections::BTreeMap<String, Vec<u128>>>>;
+
+/// Two servers that say a word to each other every 100 ms, on one connection that `two` dials.
+async fn beat(env: Env, beats: Beats) -> io::Result<()> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let began = tokio::time::Instant::now();
+    let listener = Simulated.bind(env.address()).await?;
+    let (mut hear, mut say) = match env.name() {
+        "one" => Simulated.accept(&listener).await?.into_split(),
+        _ => Simulated.connect(env.servers()[0].1).await?.into_split(),
+    };
+    tokio::task::spawn_local(async move {
+        while say.write_all(b".").await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    });
+    while hear.read_u8().await.is_ok() {
+        beats.borrow_mut().entry(env.name().to_owned()).or_default().push(began.elapsed().as_millis());
+    }
+    Ok(())
+}
+
 #[test]
-fn a_fault_that_own_code_cannot_feel_makes_a_run_inert() {
-    assert!(under(r#"{"disk": {"target": "primary", "at": "5s", "harm": "stuck"}}"#).inert);
+fn a_one_way_cut_stops_one_way_only_and_what_waited_arrives() {
+    let text = with_fault(
+        r#"{"cut": {"target": "one", "direction": "outbound", "from": "two", "at": "5s", "for": "5s"}}"#,
+    );
+    let beats = Beats::default();
+    let heard = beats.clone();
+    let drill = Drill::text(&text, "crash.json", move |env| beat(env, heard.clone()), |_| Nobody);
+    assert!(!drill.run("1").scenarios[0].lines[0].inert, "words waited");
+    let heard = |name: &str, span: std::ops::Range<u128>| {
+        beats.borrow()[name].iter().filter(|at| span.contains(at)).count()
+    };
+    assert!(heard("one", 5_100..9_900) > 45, "the other way is open");
+    assert_eq!(heard("two", 5_100..9_900), 0, "nothing passes");
+    assert!(heard("two", 9_900..10_200) > 45, "what waited arrives after the heal");
+}
+
+/// A client that can do nothing.
+struct Nobody;
+
+impl Client for Nobody {
+    async fn call(&mut self, _: Op) -> Outcome {
+        Outcome::Fail(Failure::Rejected)
+    }
+}
+
+/// Servers that do nothing, so that nothing can come late.
+fn idle(fault: &str) -> firedrill_reports::result::RunLine {
+    let text = with_fault(fault);
+    let drill = Drill::text(&text, "crash.json", |_| std::future::pending(), |_| Nobody);
+    drill.run("1").scenarios[0].lines[0].clone()
+}
+
+#[test]
+fn a_pause_in_which_nothing_was_late_had_no_effect() {
+    assert!(idle(r#"{"pause": {"target": "one", "at": "5s", "for": "5s"}}"#).inert);
+}
+
+#[test]
+fn a_fault_that_own_code_cannot_feel_makes_a_run_inert_and_the_drill_inconclusive() {
+    for fault in [
+        r#"{"disk": {"target": "primary", "at": "5s", "harm": "stuck"}}"#,
+        r#"{"clock": {"target": "primary", "at": "5s", "for": "5s", "drift_ppm": 100000}}"#,
+    ] {
+        assert!(under(fault).inert, "{fault}");
+        let drill = Drill::text(&with_fault(fault), "crash.json", toy(true), |env| Lists { env, at: 0 });
+        let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drill.hold("1")));
+        let message = failed.expect_err("no evidence").downcast_ref::<String>().cloned().expect("a text");
+        assert!(message.contains("INCONCLUSIVE") && message.contains("exit 6"), "{message}");
+    }
 }
 
 #[test]

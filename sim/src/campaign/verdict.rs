@@ -64,7 +64,12 @@ fn broken(measured: Measurement, seconds: f64) -> Measurement {
 }
 
 /// The line of a run that was made and measured; without its cost.
-pub fn line_from(job: &Job, seed: u64, outcome: &run::Outcome, measurement: Measurement) -> RunLine {
+pub fn line_from(job: &Job, seed: u64, outcome: &run::Outcome, mut measurement: Measurement) -> RunLine {
+    if outcome.starved.is_some() {
+        // What happened may be the machine's doing: such a run counts like one whose faults had no proven effect, against
+        // safety, and for nothing else.
+        measurement.faults_effective = 0;
+    }
     let expectations = expectations_of_a_run(job, &measurement);
     RunLine {
         scenario: job.loaded.scenario.name.clone(),

@@ -202,8 +202,7 @@ impl<S: System> Kernel<S> {
             let until = WallTime(clock::EPOCH_MICROS + valid.as_micros() as i64);
             handshake::Trust::new(hosts.len(), processes.len(), until)
         });
-        let lateness =
-            settings.timer_lateness.map(|lateness| LateWakes::new(lateness, settings.seed, count));
+        let lateness = settings.timer_lateness.map(|lateness| LateWakes::new(lateness, settings.seed, count));
         Kernel {
             now: 0,
             queue,
@@ -327,14 +326,18 @@ impl<S: System> Kernel<S> {
     fn wakes_late(&mut self, node: u16, input: &Input<S>) -> u64 {
         let Some(late) = &mut self.late_wakes else { return 0 };
         let wake = match input {
-            Input::Timer(timer, id) if self.processes[usize::from(node)].timers.is_set(*timer, *id) => Wake::Timer,
+            Input::Timer(timer, id) if self.processes[usize::from(node)].timers.is_set(*timer, *id) => {
+                Wake::Timer
+            }
             // A timer that was moved or cancelled wakes nobody.
             Input::Timer(..) => return 0,
             // The workload asks when a client's own sleep ends.
             Input::Request(..) => Wake::Timer,
-            Input::Open(..) | Input::Message(..) | Input::Closed(..) | Input::Datagram(..) | Input::Signal(_) => {
-                Wake::Arrival
-            }
+            Input::Open(..)
+            | Input::Message(..)
+            | Input::Closed(..)
+            | Input::Datagram(..)
+            | Input::Signal(_) => Wake::Arrival,
         };
         late.draw(node, self.now, wake)
     }

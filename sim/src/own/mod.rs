@@ -188,6 +188,6 @@ impl Drill {
         let before = panics::seen();
         let records = drive(scenario, setup, &mut world, seed);
         assert_eq!(panics::seen(), before, "seed {seed}: own code panicked, see above");
-        Run { records, trace: world.trace().expect("this world traces"), events: Vec::new() }
+        Run { records, trace: world.trace().expect("this world traces"), events: Vec::new(), starved: None }
     }
 }

@@ -2,6 +2,8 @@
 
 use super::client::Asked;
 use super::env::{Board, Env, Files, code};
+use crate::backends::agenda::Agenda;
+use crate::backends::stops::Stops;
 use crate::backends::turmoil::machine::{Command, Host, Machine, Program};
 use crate::systems::OwnCode;
 use crate::trace::{StableHasher, TraceHash, Tracer};
@@ -40,7 +42,7 @@ struct Process {
     files: Files,
     incarnation: u32,
     up: bool,
-    paused_by: Vec<FaultId>,
+    stops: Stops,
     asked: Option<UnboundedSender<Asked>>,
 }
 
@@ -69,9 +71,7 @@ pub(super) struct OwnWorld {
     make_server: Make,
     make_client: Make,
     board: Rc<RefCell<Board>>,
-    pending: Vec<Happening>,
-    alarms: BTreeMap<(u64, u64), u64>,
-    alarms_set: u64,
+    agenda: Agenda,
     cuts: Vec<Cut>,
     /// Processes that were let go and have not run yet.
     thawed: Vec<(FaultId, usize)>,
@@ -112,9 +112,7 @@ impl OwnWorld {
             make_server,
             make_client,
             board: Rc::new(RefCell::new(Board { happenings: Vec::new(), tracer: Tracer::new() })),
-            pending: Vec::new(),
-            alarms: BTreeMap::new(),
-            alarms_set: 0,
+            agenda: Agenda::default(),
             cuts: Vec::new(),
             thawed: Vec::new(),
             effects: BTreeMap::new(),
@@ -164,7 +162,7 @@ impl OwnWorld {
         if !std::mem::take(&mut process.up) {
             return false;
         }
-        process.paused_by.clear();
+        process.stops = Stops::default();
         self.machines[usize::from(process.host.0)].command(Command::Kill(at));
         self.life(at, life);
         true
@@ -174,7 +172,7 @@ impl OwnWorld {
         let text = format!("{life:?}");
         let content = StableHasher::digest(&text);
         self.board.borrow_mut().tracer.event(self.now, code::LIFE, at as u32, content, || text);
-        self.pending.push(Happening::Life { node: NodeIndex(at as u16), life });
+        self.agenda.note(self.now, Happening::Life { node: NodeIndex(at as u16), life });
     }
 
     /// A machine without power says nothing to anyone until it is started again.
@@ -247,16 +245,14 @@ impl OwnWorld {
         if !process.up {
             return;
         }
-        process.paused_by.push(fault);
+        process.stops.stop(fault);
         self.machines[usize::from(process.host.0)].command(Command::Freeze(at));
         self.life(at, Life::Paused);
     }
 
     fn resume(&mut self, fault: FaultId, at: usize) {
         let process = &mut self.processes[at];
-        let before = process.paused_by.len();
-        process.paused_by.retain(|by| *by != fault);
-        if before > 0 && process.paused_by.is_empty() {
+        if process.stops.lift(fault).runs {
             self.machines[usize::from(process.host.0)].command(Command::Thaw(at));
             self.thawed.push((fault, at));
             self.life(at, Life::Resumed);
@@ -267,7 +263,7 @@ impl OwnWorld {
         self.sim.step().unwrap_or_else(|error| panic!("own code ended the simulation: {error}"));
         self.now += TICK.as_micros() as u64;
         let told = std::mem::take(&mut self.board.borrow_mut().happenings);
-        self.pending.extend(told);
+        self.agenda.note_all(told.into_iter().map(|happening| (self.now, happening)));
         self.pass_by_hand();
         self.count_missed();
         let exited: Vec<usize> = self.machines.iter().flat_map(|machine| machine.take_exited()).collect();
@@ -299,7 +295,7 @@ impl Process {
             files: Files::default(),
             incarnation: 0,
             up: false,
-            paused_by: Vec::new(),
+            stops: Stops::default(),
             asked: None,
         }
     }
@@ -311,8 +307,7 @@ impl World for OwnWorld {
     }
 
     fn alarm(&mut self, at: SimTime, tag: u64) {
-        self.alarms_set += 1;
-        self.alarms.insert((at.0, self.alarms_set), tag);
+        self.agenda.alarm(at, tag);
     }
 
     fn request(&mut self, client: NodeIndex, request: RequestId, op: Op, deadline: Duration) {
@@ -374,17 +369,14 @@ impl World for OwnWorld {
 
     fn advance(&mut self, happenings: &mut Vec<Happening>) -> bool {
         loop {
-            if !self.pending.is_empty() {
-                happenings.append(&mut self.pending);
+            if self.agenda.tell(happenings).is_some() {
                 return true;
             }
-            let due = self.alarms.first_key_value().is_some_and(|((at, _), _)| *at <= self.now);
-            if due {
-                let (_, tag) = self.alarms.pop_first().expect("seen above");
+            if let Some(tag) = self.agenda.due(self.now) {
                 happenings.push(Happening::Alarm(tag));
                 return true;
             }
-            if self.alarms.is_empty() {
+            if self.agenda.next_alarm().is_none() {
                 return false;
             }
             self.tick();

@@ -45,6 +45,8 @@ pub struct Outcome {
     pub trace: TraceHash,
     /// The text of the events that were asked for.
     pub events: Vec<String>,
+    /// A machine under real processes let one stand still for so long that the run is no evidence of times.
+    pub starved: Option<Duration>,
 }
 
 /// After the load, final reads have this long.
@@ -72,7 +74,7 @@ fn run_system<T: SystemUnderTest>(scenario: &Scenario, system: &T, seed: u64, de
     }
     let records = drive(scenario, setup, &mut kernel, seed);
     let trace = kernel.trace().expect("the kernel traces");
-    Outcome { records, trace, events: kernel.kept_events().to_vec() }
+    Outcome { records, trace, events: kernel.kept_events().to_vec(), starved: None }
 }
 
 /// The kernel's settings for a scenario.

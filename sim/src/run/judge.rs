@@ -33,9 +33,7 @@ fn linearizable(budget_steps: u64, records: &Records) -> Linearizability {
     match linear::verdict_of(&records.history, &options) {
         Overall::Holds => Linearizability::Holds,
         // Only a verdict that needs words is asked for them.
-        Overall::Violated | Overall::Unknown => {
-            explain(&linear::check_run(records, &options), records)
-        }
+        Overall::Violated | Overall::Unknown => explain(&linear::check_run(records, &options), records),
     }
 }
 

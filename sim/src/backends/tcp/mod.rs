@@ -15,6 +15,8 @@ pub use alone::{be_alone, processes};
 pub use process::{be, main as process_main, take_charge};
 pub use wire::Charge;
 
+use super::agenda::Agenda;
+use super::stops::Stops;
 use crate::kernel::Settings;
 use crate::kernel::process::PURPOSE_PROTOCOL;
 use crate::run::{Detail, Outcome, Setup, drive, kernel_settings};
@@ -48,7 +50,8 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, LocalSet};
 use wire::{Line, Order, monotonic};
 
-/// A machine that lets a process stand still for longer has a part in the result, and the user is told.
+/// A machine that lets a process stand still for longer, though nobody has stopped it, has a part in the result: the run is
+/// no evidence of times. Half of the shortest silence that the systems here suspect a node for.
 const STALL_MAX: Duration = Duration::from_millis(500);
 
 /// Run one seed of a scenario with real processes of `program`; `None` if its system has no wire form.
@@ -76,13 +79,14 @@ pub fn run(scenario: &Scenario, seed: u64, detail: &Detail, program: &Path) -> i
             let mut world = Tcp::new(layout, &settings, wire, child)?;
             let mut records = drive(scenario, setup, &mut world, seed);
             records.truth = None;
-            if world.stall > STALL_MAX {
-                let (name, stall) = (&scenario.name, world.stall);
+            let starved = Some(world.stall).filter(|stall| *stall > STALL_MAX);
+            if let Some(stall) = starved {
+                let name = &scenario.name;
                 eprintln!(
-                    "{name}, seed {seed}: the machine was so busy that a process stood still for {stall:.1?}"
+                    "{name}, seed {seed}: no evidence, the machine let a process stand still for {stall:.1?} (fewer --jobs help)"
                 );
             }
-            Ok(Some(Outcome { records, trace: TraceHash::default(), events: Vec::new() }))
+            Ok(Some(Outcome { records, trace: TraceHash::default(), events: Vec::new(), starved }))
         }
     }
     let outcome = scenario.system.visit(Go(scenario, seed, detail, program));
@@ -149,9 +153,7 @@ struct Process<S: System> {
     incarnation: u32,
     child: Option<Running>,
     client: Option<Client<S>>,
-    paused_by: Vec<FaultId>,
-    hold_next: Option<FaultId>,
-    holds: bool,
+    stops: Stops,
     messages: u64,
 }
 
@@ -233,9 +235,7 @@ pub struct Tcp<S: System> {
     /// CLOCK_MONOTONIC at the beginning.
     began: u64,
     now: u64,
-    alarms: BTreeMap<(u64, u64), u64>,
-    alarms_set: u64,
-    pending: Vec<(u64, Happening)>,
+    agenda: Agenda,
     told: Told,
     news: mpsc::UnboundedReceiver<News>,
     sender: mpsc::UnboundedSender<News>,
@@ -256,7 +256,7 @@ pub struct Tcp<S: System> {
     effects: BTreeMap<(FaultId, u16, u32), u64>,
     own_effects: BTreeMap<FaultId, u64>,
     thawed: Vec<(FaultId, u16)>,
-    /// Longest time that a process stood still though nobody had stopped it: the machine was busy.
+    /// Longest time that a process, or the clients here, stood still though nobody had stopped them: the machine was busy.
     stall: Duration,
 }
 
@@ -317,9 +317,7 @@ impl<S: System> Tcp<S> {
             incarnation: 0,
             child: None,
             client: None,
-            paused_by: Vec::new(),
-            hold_next: None,
-            holds: false,
+            stops: Stops::default(),
             messages: 0,
         });
         let (sender, news) = mpsc::unbounded_channel();
@@ -328,9 +326,7 @@ impl<S: System> Tcp<S> {
             tasks: LocalSet::new(),
             began: monotonic(),
             now: 0,
-            alarms: BTreeMap::new(),
-            alarms_set: 0,
-            pending: Vec::new(),
+            agenda: Agenda::default(),
             told: Told::default(),
             news,
             sender,
@@ -492,14 +488,8 @@ impl<S: System> Tcp<S> {
         }
     }
 
-    fn happen(&mut self, happening: Happening) {
-        let at = self.now;
-        let place = self.pending.partition_point(|(other, _)| *other <= at);
-        self.pending.insert(place, (at, happening));
-    }
-
     fn life(&mut self, node: u16, life: Life) {
-        self.happen(Happening::Life { node: NodeIndex(node), life });
+        self.agenda.note(self.now, Happening::Life { node: NodeIndex(node), life });
     }
 
     fn end(&mut self, node: u16, life: Life) -> bool {
@@ -507,9 +497,7 @@ impl<S: System> Tcp<S> {
             return false;
         }
         let process = &mut self.processes[usize::from(node)];
-        process.paused_by.clear();
-        process.hold_next = None;
-        process.holds = false;
+        process.stops = Stops::default();
         if let Some(mut running) = process.child.take() {
             let _ = running.child.kill();
             let _ = running.child.wait();
@@ -577,29 +565,22 @@ impl<S: System> Tcp<S> {
         if let Some(client) = &self.processes[usize::from(node)].client {
             client.freezer.set(true);
         }
-        self.processes[usize::from(node)].paused_by.push(fault);
+        self.processes[usize::from(node)].stops.stop(fault);
         self.life(node, Life::Paused);
     }
 
     fn resume(&mut self, fault: FaultId, node: u16) {
-        let process = &mut self.processes[usize::from(node)];
-        if process.hold_next.take_if(|by| *by == fault).is_some() {
+        let lifted = self.processes[usize::from(node)].stops.lift(fault);
+        if lifted.release {
             self.order(node, &Order::Release);
         }
-        let process = &mut self.processes[usize::from(node)];
-        let was_stopped = !process.paused_by.is_empty();
-        process.paused_by.retain(|by| *by != fault);
-        if !was_stopped || !process.paused_by.is_empty() {
+        if !lifted.runs {
             return;
         }
-        if let Some(client) = &process.client {
+        if let Some(client) = &self.processes[usize::from(node)].client {
             client.freezer.set(false);
             *self.own_effects.entry(fault).or_default() += 1;
             return self.life(node, Life::Resumed);
-        }
-        let process = &mut self.processes[usize::from(node)];
-        if std::mem::take(&mut process.holds) {
-            self.order(node, &Order::Release);
         }
         self.thawed.push((fault, node));
         self.signal(node, Signal::CONT);
@@ -607,9 +588,7 @@ impl<S: System> Tcp<S> {
     }
 
     fn held(&mut self, node: u16) {
-        let process = &mut self.processes[usize::from(node)];
-        let Some(fault) = process.hold_next.take() else { return };
-        process.holds = true;
+        let Some(fault) = self.processes[usize::from(node)].stops.held() else { return };
         *self.own_effects.entry(fault).or_default() += 1;
         self.stop(fault, node);
     }
@@ -661,7 +640,7 @@ impl<S: System> Tcp<S> {
             News::Line(_, _, Line::Observed { at, shard, fact }) => {
                 let at = self.since_began(at);
                 let node = NodeIndex(node);
-                self.pending.push((at, Happening::Observed { node, shard, fact: fact.into() }));
+                self.agenda.note(at, Happening::Observed { node, shard, fact: fact.into() });
             }
             News::Line(_, _, line) if current => self.hear_line(node, line),
             News::Line(..) | News::Ended(..) => {}
@@ -701,7 +680,7 @@ impl<S: System> Tcp<S> {
 
     /// Let the clients run until something is heard or `until` has come.
     fn wait(&mut self, until: u64) {
-        let (began, told, news) = (self.began, self.told.clone(), &mut self.news);
+        let (began, told, news, stall) = (self.began, self.told.clone(), &mut self.news, &mut self.stall);
         let heard = self.runtime.block_on(self.tasks.run_until(async move {
             loop {
                 let left = (began + until).saturating_sub(monotonic());
@@ -709,10 +688,11 @@ impl<S: System> Tcp<S> {
                     return None;
                 }
                 // Clients tell without waking us: look every millisecond.
-                let nap = Duration::from_micros(left.min(1_000));
+                let (nap, slept) = (Duration::from_micros(left.min(1_000)), monotonic());
                 if let Ok(Some(news)) = tokio::time::timeout(nap, news.recv()).await {
                     return Some(news);
                 }
+                *stall = (*stall).max(Duration::from_micros(monotonic() - slept).saturating_sub(nap));
             }
         }));
         self.now = self.since_began(monotonic());
@@ -722,8 +702,8 @@ impl<S: System> Tcp<S> {
         }
         let began = self.began;
         let told = self.told.borrow_mut().drain(..).collect::<Vec<_>>();
-        self.pending.extend(told.into_iter().map(|(at, happening)| (at.saturating_sub(began), happening)));
-        self.pending.sort_by_key(|(at, _)| *at);
+        let told = told.into_iter().map(|(at, happening)| (at.saturating_sub(began), happening));
+        self.agenda.note_all(told);
     }
 }
 
@@ -736,8 +716,7 @@ impl<S: System> World for Tcp<S> {
     }
 
     fn alarm(&mut self, at: SimTime, tag: u64) {
-        self.alarms_set += 1;
-        self.alarms.insert((at.0, self.alarms_set), tag);
+        self.agenda.alarm(at, tag);
     }
 
     fn request(&mut self, client: NodeIndex, request: RequestId, op: Op, deadline: Duration) {
@@ -760,7 +739,7 @@ impl<S: System> World for Tcp<S> {
                 false
             }
             Action::Pause { node, hold_outputs: true } => {
-                self.processes[usize::from(node.0)].hold_next = Some(fault);
+                self.processes[usize::from(node.0)].stops.hold_next(fault);
                 self.order(node.0, &Order::Act(fault, action.clone()));
                 false
             }
@@ -812,17 +791,14 @@ impl<S: System> World for Tcp<S> {
 
     fn advance(&mut self, happenings: &mut Vec<Happening>) -> bool {
         loop {
-            if let Some((at, _)) = self.pending.first() {
-                let at = *at;
-                let same = self.pending.iter().take_while(|(other, _)| *other == at).count();
-                happenings.extend(self.pending.drain(..same).map(|(_, happening)| happening));
+            if let Some(at) = self.agenda.tell(happenings) {
                 self.now = self.now.max(at);
                 return true;
             }
-            let Some((&(at, _), _)) = self.alarms.first_key_value() else { return false };
-            if at <= self.since_began(monotonic()) {
-                self.now = self.since_began(monotonic());
-                let (_, tag) = self.alarms.pop_first().expect("seen above");
+            let Some(next) = self.agenda.next_alarm() else { return false };
+            let now = self.since_began(monotonic());
+            if let Some(tag) = self.agenda.due(now) {
+                self.now = now;
                 if tag & LATER_START != 0 {
                     self.start((tag & 0xffff) as u16, Data::Kept);
                     continue;
@@ -830,7 +806,7 @@ impl<S: System> World for Tcp<S> {
                 happenings.push(Happening::Alarm(tag));
                 return true;
             }
-            self.wait(at);
+            self.wait(next);
         }
     }
 

@@ -2,13 +2,13 @@
 //! a drill and the clients that run in the world's own process.
 
 use super::super::links::Links;
+use super::super::troubles::{ClockFaults, DiskFaults};
 use crate::kernel::Settings;
 use crate::kernel::network::Network;
-use crate::world::{Action, ClockFault, DiskFault, FaultId, HostIndex, Layout, Names, Resolution};
+use crate::world::{Action, ClockFault, FaultId, HostIndex, Layout, Names, Resolution};
 use firedrill_checkers::record::NodeIndex;
 use firedrill_node::driver::{Clock, Gate, Resolved, Resolver};
 use firedrill_node::faulty_disk::Trouble;
-use firedrill_node::memory_disk::Failing;
 use firedrill_node::tls::Tls;
 use firedrill_protocols::contract::{LocalTime, System, WallTime};
 use std::cell::RefCell;
@@ -28,8 +28,8 @@ pub(super) struct Part {
     /// The host's certificates, where streams are encrypted.
     pub(super) tls: Option<Tls>,
     names: Rc<RefCell<Names>>,
-    clock_faults: Vec<(FaultId, ClockFault, u64)>,
-    disk_faults: Vec<(FaultId, DiskFault, u64)>,
+    clock_faults: ClockFaults,
+    disk_faults: DiskFaults,
     /// Changes of certificates, with the handshakes before them.
     papers_faults: Vec<(FaultId, u64)>,
     suspended: Vec<FaultId>,
@@ -60,8 +60,8 @@ impl Part {
             trouble: Trouble::default(),
             tls: None,
             names: Rc::new(RefCell::new(layout.names.clone())),
-            clock_faults: Vec::new(),
-            disk_faults: Vec::new(),
+            clock_faults: ClockFaults::default(),
+            disk_faults: DiskFaults::default(),
             papers_faults: Vec::new(),
             suspended: Vec::new(),
             done: Vec::new(),
@@ -102,8 +102,8 @@ impl Part {
             Action::LoseHost(host) if *host != self.host => self.lose(*host),
             Action::Clock(host, kind) if *host == self.host => self.clock_fault(fault, *kind),
             Action::Disk(node, kind) if Some(*node) == self.node => {
-                self.disk_faults.push((fault, *kind, self.trouble.troubled()));
-                self.set_disk(matches!(kind, DiskFault::Fail { once: true }));
+                self.disk_faults.begin(fault, *kind, self.trouble.troubled());
+                self.trouble.set(|state| self.disk_faults.apply(state, Some(*kind)));
             }
             Action::Rename { zone, name, to } => self.names.borrow_mut().in_zone(zone, name, *to),
             Action::Certificates(host, _) if *host == self.host => {
@@ -133,7 +133,7 @@ impl Part {
     }
 
     fn clock_fault(&mut self, fault: FaultId, kind: ClockFault) {
-        self.clock_faults.push((fault, kind, self.steps));
+        self.clock_faults.begin(fault, kind, self.steps);
         match kind {
             ClockFault::Jump(micros) => self.clock.jump_wall(micros),
             ClockFault::Drift(_) => self.set_drift(),
@@ -141,11 +141,7 @@ impl Part {
     }
 
     fn set_drift(&self) {
-        let drift = |kind: &ClockFault| match kind {
-            ClockFault::Drift(ppm) => *ppm,
-            ClockFault::Jump(_) => 0,
-        };
-        self.clock.set_drift(self.clock_faults.iter().map(|(_, kind, _)| drift(kind)).sum());
+        self.clock.set_drift(self.clock_faults.drift());
     }
 
     pub(super) fn undo(&mut self, fault: FaultId) {
@@ -157,50 +153,24 @@ impl Part {
         if self.suspended.extract_if(.., |by| *by == fault).count() > 0 && self.suspended.is_empty() {
             self.clock.go_on();
         }
-        let over: Vec<_> = self.clock_faults.extract_if(.., |(by, ..)| *by == fault).collect();
-        for (_, kind, _) in over {
+        for kind in self.clock_faults.end(fault) {
             match kind {
                 ClockFault::Jump(micros) => self.clock.jump_wall(-micros),
                 ClockFault::Drift(_) => self.set_drift(),
             }
         }
         self.papers_faults.retain(|(by, _)| *by != fault);
-        let before = self.disk_faults.len();
-        self.disk_faults.retain(|(by, ..)| *by != fault);
-        if self.disk_faults.len() < before {
-            self.set_disk(false);
+        if self.disk_faults.end(fault, self.trouble.troubled()).is_some() {
+            self.trouble.set(|state| self.disk_faults.apply(state, None));
         }
-    }
-
-    /// All disk faults together.
-    fn set_disk(&self, fail_once: bool) {
-        let kinds: Vec<DiskFault> = self.disk_faults.iter().map(|(_, kind, _)| *kind).collect();
-        let always = kinds.contains(&DiskFault::Fail { once: false });
-        let slow = kinds.iter().map(|kind| match kind {
-            DiskFault::Slow(span) => *span,
-            DiskFault::Stuck | DiskFault::Fail { .. } | DiskFault::Full => Duration::ZERO,
-        });
-        let slow = slow.sum();
-        self.trouble.set(|state| {
-            state.slow = slow;
-            state.stuck = kinds.contains(&DiskFault::Stuck);
-            state.full = kinds.contains(&DiskFault::Full);
-            state.failing = match (always, fail_once) {
-                (true, _) => Some(Failing::Always),
-                (false, true) => Some(Failing::Once),
-                (false, false) => state.failing.filter(|failing| *failing == Failing::Once),
-            };
-        });
     }
 
     /// Effects on clock, certificates and disk of a fault that is on.
     fn own_effects(&self, fault: FaultId) -> u64 {
-        let clocks = self.clock_faults.iter().filter(|(by, ..)| *by == fault);
-        let clocks: u64 = clocks.map(|(_, _, before)| self.steps - before).sum();
-        let disks = self.disk_faults.iter().filter(|(by, ..)| *by == fault);
         let papers = self.papers_faults.iter().filter(|(by, _)| *by == fault);
-        let papers: u64 = papers.map(|(_, before)| self.handshakes() - before).sum();
-        clocks + papers + disks.map(|(_, _, before)| self.trouble.troubled() - before).sum::<u64>()
+        self.clock_faults.readings(fault, self.steps)
+            + papers.map(|(_, before)| self.handshakes() - before).sum::<u64>()
+            + self.disk_faults.effects(fault, self.trouble.troubled())
     }
 
     /// Handshakes of this process so far.

@@ -10,7 +10,10 @@
 pub(crate) mod machine;
 mod net;
 
+use super::agenda::Agenda;
 use super::links::Links;
+use super::stops::Stops;
+use super::troubles::{ClockFaults, DiskFaults};
 use crate::kernel::Settings;
 use crate::kernel::lateness::LateWakes;
 use crate::kernel::network::Network;
@@ -26,7 +29,7 @@ use crate::world::{
 use firedrill_checkers::record::{Life, NodeIndex, SimTime};
 use firedrill_node::disk::Disk;
 use firedrill_node::driver::{self, Clock, Direction, Driver, Handle, Limits, Reports, Resolved, Wire};
-use firedrill_node::memory_disk::{Failing, MemoryDisk};
+use firedrill_node::memory_disk::MemoryDisk;
 use firedrill_protocols::contract::{
     Inspection, LocalTime, Observation, Op, Orchestration, RequestId, Shard, Signal, SocketAddrV4, System,
     WallTime, stream,
@@ -67,7 +70,7 @@ pub fn run(scenario: &Scenario, seed: u64, detail: &Detail) -> Option<Outcome> {
             let records = drive(scenario, setup, &mut world, seed);
             let board = world.board.borrow();
             let events = board.tracer.log().map_or_else(Vec::new, |log| log.lines.clone());
-            Some(Outcome { records, trace: board.tracer.hash(), events })
+            Some(Outcome { records, trace: board.tracer.hash(), events, starved: None })
         }
     }
     scenario.system.visit(Go(scenario, seed, detail))
@@ -172,14 +175,10 @@ struct Process<S: System> {
     starts_at: SimTime,
     make: Factory<S>,
     disk: MemoryDisk,
-    disk_faults: Vec<(FaultId, DiskFault, u64)>,
+    disk_faults: DiskFaults,
     handle: Option<Handle<S>>,
     incarnation: u32,
-    paused_by: Vec<FaultId>,
-    /// It is to stop at its next step that sends.
-    hold_next: Option<FaultId>,
-    /// It froze in the middle of a step.
-    holds: bool,
+    stops: Stops,
     /// Steps of its earlier incarnations.
     steps_before: u64,
 }
@@ -191,7 +190,7 @@ struct Place {
     /// Lost its power, and has not been started again.
     lost: bool,
     suspended: Vec<(FaultId, u64)>,
-    clock_faults: Vec<(FaultId, ClockFault, u64)>,
+    clock_faults: ClockFaults,
 }
 
 /// Faults of the world itself are numbered from here: a lost host is cut off until it is up.
@@ -203,9 +202,7 @@ pub struct Turmoil<S: System> {
     now: u64,
     /// True time of the sim, in microseconds.
     ticked: u64,
-    alarms: BTreeMap<(u64, u64), u64>,
-    alarms_set: u64,
-    pending: Vec<(u64, Happening)>,
+    agenda: Agenda,
     board: Rc<RefCell<Board>>,
     places: Vec<Place>,
     processes: Vec<Process<S>>,
@@ -272,9 +269,7 @@ impl<S: System> Turmoil<S> {
             sim,
             now: 0,
             ticked: 0,
-            alarms: BTreeMap::new(),
-            alarms_set: 0,
-            pending: Vec::new(),
+            agenda: Agenda::default(),
             board: Rc::new(RefCell::new(board)),
             places,
             processes,
@@ -310,13 +305,8 @@ impl<S: System> Turmoil<S> {
         &self.places[usize::from(self.processes[usize::from(node)].host.0)]
     }
 
-    fn happen(&mut self, happening: Happening) {
-        let at = self.pending.partition_point(|(at, _)| *at <= self.now);
-        self.pending.insert(at, (self.now, happening));
-    }
-
     fn life(&mut self, node: u16, life: Life) {
-        self.happen(Happening::Life { node: NodeIndex(node), life });
+        self.agenda.note(self.now, Happening::Life { node: NodeIndex(node), life });
     }
 
     fn start(&mut self, node: u16, data: Data) {
@@ -377,9 +367,7 @@ impl<S: System> Turmoil<S> {
         let process = self.process(node);
         let Some(handle) = process.handle.take() else { return false };
         process.steps_before += handle.steps();
-        process.paused_by.clear();
-        process.hold_next = None;
-        process.holds = false;
+        process.stops = Stops::default();
         process.disk.process_ended();
         self.place_of(node).machine.command(Command::Kill(usize::from(node)));
         self.life(node, life);
@@ -416,7 +404,7 @@ impl<S: System> Turmoil<S> {
         let Some(handle) = &process.handle else { return };
         if hold_outputs {
             handle.hold();
-            process.hold_next = Some(fault);
+            process.stops.hold_next(fault);
         } else {
             self.stop(fault, node);
         }
@@ -426,35 +414,27 @@ impl<S: System> Turmoil<S> {
         if self.process(node).handle.is_none() {
             return;
         }
-        self.process(node).paused_by.push(fault);
+        self.process(node).stops.stop(fault);
         self.place_of(node).machine.command(Command::Freeze(usize::from(node)));
         self.life(node, Life::Paused);
     }
 
     /// A process froze between a decision and its sends, as it was asked to.
     fn held(&mut self, node: u16) {
-        let process = self.process(node);
-        let Some(fault) = process.hold_next.take() else { return };
-        process.holds = true;
+        let Some(fault) = self.process(node).stops.held() else { return };
         *self.effects.entry(fault).or_default() += 1;
         self.stop(fault, node);
     }
 
     fn resume(&mut self, fault: FaultId, node: u16) {
         let process = self.process(node);
-        if process.hold_next.take_if(|by| *by == fault).is_some()
-            && let Some(handle) = &process.handle
-        {
-            handle.release();
-        }
-        let was_stopped = !process.paused_by.is_empty();
-        process.paused_by.retain(|by| *by != fault);
-        if !was_stopped || !process.paused_by.is_empty() {
-            return;
-        }
+        let lifted = process.stops.lift(fault);
         let Some(handle) = process.handle.clone() else { return };
-        if std::mem::take(&mut process.holds) {
+        if lifted.release {
             handle.release();
+        }
+        if !lifted.runs {
+            return;
         }
         self.thawed.push((fault, node, handle.steps()));
         self.place_of(node).machine.command(Command::Thaw(usize::from(node)));
@@ -499,7 +479,7 @@ impl<S: System> Turmoil<S> {
     fn clock_fault(&mut self, fault: FaultId, host: HostIndex, kind: ClockFault) {
         let steps = self.steps_on(host);
         let place = &mut self.places[usize::from(host.0)];
-        place.clock_faults.push((fault, kind, steps));
+        place.clock_faults.begin(fault, kind, steps);
         match kind {
             ClockFault::Jump(micros) => place.machine.command(Command::Jump(place.clock.clone(), micros)),
             ClockFault::Drift(_) => place.set_drift(),
@@ -509,9 +489,8 @@ impl<S: System> Turmoil<S> {
     fn heal_clock(&mut self, fault: FaultId, host: HostIndex) {
         let steps = self.steps_on(host);
         let place = &mut self.places[usize::from(host.0)];
-        let over: Vec<_> = place.clock_faults.extract_if(.., |(by, ..)| *by == fault).collect();
-        for (_, kind, before) in over {
-            *self.effects.entry(fault).or_default() += steps.saturating_sub(before);
+        *self.effects.entry(fault).or_default() += place.clock_faults.readings(fault, steps);
+        for kind in place.clock_faults.end(fault) {
             match kind {
                 ClockFault::Jump(micros) => {
                     place.machine.command(Command::Jump(place.clock.clone(), -micros));
@@ -528,9 +507,8 @@ impl<S: System> Turmoil<S> {
         self.start_due();
         self.sim.step().unwrap_or_else(|error| panic!("turmoil: {error}"));
         self.ticked += TICK_MICROS;
-        let mut happened = std::mem::take(&mut self.board.borrow_mut().happenings);
-        happened.sort_by_key(|(at, _)| *at);
-        self.pending.append(&mut happened);
+        let happened = std::mem::take(&mut self.board.borrow_mut().happenings);
+        self.agenda.note_all(happened);
         self.now = self.ticked;
         let (orders, held) = {
             let mut board = self.board.borrow_mut();
@@ -578,21 +556,12 @@ impl<S: System> Turmoil<S> {
             }
         }
     }
-
-    fn next_alarm_is_due(&self) -> bool {
-        self.alarms.keys().next().is_some_and(|(at, _)| *at <= self.ticked)
-    }
 }
 
 impl Place {
     /// The sum of all drifts that are on.
     fn set_drift(&self) {
-        let drift = |kind: &ClockFault| match kind {
-            ClockFault::Drift(ppm) => *ppm,
-            ClockFault::Jump(_) => 0,
-        };
-        let total = self.clock_faults.iter().map(|(_, kind, _)| drift(kind)).sum();
-        self.machine.command(Command::Drift(self.clock.clone(), total));
+        self.machine.command(Command::Drift(self.clock.clone(), self.clock_faults.drift()));
     }
 }
 
@@ -612,57 +581,30 @@ impl<S: System> Process<S> {
             starts_at: process.starts_at,
             make: process.make,
             disk,
-            disk_faults: Vec::new(),
+            disk_faults: DiskFaults::default(),
             handle: None,
             incarnation: 0,
-            paused_by: Vec::new(),
-            hold_next: None,
-            holds: false,
+            stops: Stops::default(),
             steps_before: 0,
         }
     }
 
     fn inject(&mut self, fault: FaultId, kind: DiskFault) {
-        self.disk_faults.push((fault, kind, self.disk.troubled()));
-        self.set_disk(matches!(kind, DiskFault::Fail { once: true }));
+        self.disk_faults.begin(fault, kind, self.disk.troubled());
+        self.disk.set(|state| self.disk_faults.apply(state, Some(kind)));
     }
 
     /// Undo a disk fault; what it did.
     fn heal(&mut self, fault: FaultId) -> u64 {
-        let troubled = self.disk.troubled();
-        let over: Vec<_> = self.disk_faults.extract_if(.., |(by, ..)| *by == fault).collect();
-        if !over.is_empty() {
-            self.set_disk(false);
+        let done = self.disk_faults.end(fault, self.disk.troubled());
+        if done.is_some() {
+            self.disk.set(|state| self.disk_faults.apply(state, None));
         }
-        over.into_iter().map(|(_, _, before)| troubled - before).sum()
+        done.unwrap_or(0)
     }
 
     fn disk_effects(&self, fault: FaultId) -> u64 {
-        let mine = self.disk_faults.iter().filter(|(by, ..)| *by == fault);
-        mine.map(|(_, _, before)| self.disk.troubled() - before).sum()
-    }
-
-    /// All faults together: delays add, one stuck or full device is enough.
-    fn set_disk(&self, fail_once: bool) {
-        let kinds: Vec<DiskFault> = self.disk_faults.iter().map(|(_, kind, _)| *kind).collect();
-        let always = kinds.contains(&DiskFault::Fail { once: false });
-        self.disk.set(|state| {
-            state.slow = kinds.iter().map(slowness).sum();
-            state.stuck = kinds.contains(&DiskFault::Stuck);
-            state.full = kinds.contains(&DiskFault::Full);
-            state.failing = match (always, fail_once) {
-                (true, _) => Some(Failing::Always),
-                (false, true) => Some(Failing::Once),
-                (false, false) => state.failing.filter(|failing| *failing == Failing::Once),
-            };
-        });
-    }
-}
-
-fn slowness(kind: &DiskFault) -> Duration {
-    match kind {
-        DiskFault::Slow(span) => *span,
-        DiskFault::Stuck | DiskFault::Fail { .. } | DiskFault::Full => Duration::ZERO,
+        self.disk_faults.effects(fault, self.disk.troubled())
     }
 }
 
@@ -693,7 +635,7 @@ fn places<S: System>(
             clock: Clock::new(LocalTime(0), WallTime(EPOCH_MICROS)),
             lost: false,
             suspended: Vec::new(),
-            clock_faults: Vec::new(),
+            clock_faults: ClockFaults::default(),
         }
     };
     layout.hosts.iter().enumerate().map(&mut place).collect()
@@ -705,8 +647,7 @@ impl<S: System> World for Turmoil<S> {
     }
 
     fn alarm(&mut self, at: SimTime, tag: u64) {
-        self.alarms_set += 1;
-        self.alarms.insert((at.0, self.alarms_set), tag);
+        self.agenda.alarm(at, tag);
     }
 
     fn request(&mut self, client: NodeIndex, request: RequestId, op: Op, deadline: Duration) {
@@ -783,9 +724,7 @@ impl<S: System> World for Turmoil<S> {
         let disks: u64 = self.processes.iter().map(|process| process.disk_effects(fault)).sum();
         let readings = (0..self.places.len() as u16).map(HostIndex).map(|host| {
             let steps = self.steps_on(host);
-            let place = &self.places[usize::from(host.0)];
-            let mine = place.clock_faults.iter().filter(|(by, ..)| *by == fault);
-            mine.map(|(_, _, before)| steps.saturating_sub(*before)).sum::<u64>()
+            self.places[usize::from(host.0)].clock_faults.readings(fault, steps)
         });
         let done = self.effects.get(&fault).copied().unwrap_or(0);
         done + self.links.effects(fault) + disks + readings.sum::<u64>()
@@ -793,20 +732,16 @@ impl<S: System> World for Turmoil<S> {
 
     fn advance(&mut self, happenings: &mut Vec<Happening>) -> bool {
         loop {
-            if !self.pending.is_empty() {
-                let (at, _) = self.pending[0];
-                let same = self.pending.iter().take_while(|(other, _)| *other == at).count();
-                happenings.extend(self.pending.drain(..same).map(|(_, happening)| happening));
+            if let Some(at) = self.agenda.tell(happenings) {
                 self.now = at;
                 return true;
             }
             self.now = self.ticked;
-            if self.next_alarm_is_due() {
-                let (_, tag) = self.alarms.pop_first().expect("seen above");
+            if let Some(tag) = self.agenda.due(self.ticked) {
                 happenings.push(Happening::Alarm(tag));
                 return true;
             }
-            if self.alarms.is_empty() {
+            if self.agenda.next_alarm().is_none() {
                 return false;
             }
             self.tick();
