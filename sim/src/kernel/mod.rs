@@ -337,6 +337,7 @@ impl<S: System> Kernel<S> {
             | Input::Message(..)
             | Input::Closed(..)
             | Input::Datagram(..)
+            | Input::Greeting(_)
             | Input::Signal(_) => Wake::Arrival,
         };
         late.draw(node, self.now, wake)
