@@ -3,6 +3,9 @@
 //! A scenario here takes its own time, so each test plays several at once. What they must show is order and safety;
 //! times are only bounds that the timers of the systems set.
 
+#[path = "live/probes.rs"]
+mod probes;
+
 use firedrill::backends::tcp;
 use firedrill::run::{Detail, measure};
 use firedrill::scenario::load_text;

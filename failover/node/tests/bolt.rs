@@ -44,6 +44,8 @@ fn ask(
     client.encode(Message::Bolt(bolt), &mut there);
     let heard = server.decode(&mut there, &mut back).unwrap().expect("a whole request");
     server.encode(Message::Answer(answer), &mut back);
+    // The second message of a pair: answered by the server itself.
+    assert_eq!(server.decode(&mut there, &mut back), Ok(None));
     let told = client.decode(&mut back, &mut none).unwrap().expect("a whole answer");
     assert!(there.is_empty() && back.is_empty() && none.is_empty());
     (heard, told)
@@ -87,6 +89,60 @@ fn the_server_takes_the_proposals_of_the_python_driver() {
         (BytesMut::from(&hex("6060B017 000001FF 00080805 00020404 00000003")[..]), BytesMut::new());
     assert_eq!(server.decode(&mut input, &mut out), Ok(None));
     assert_eq!(out, hex("00000205"));
+}
+
+/// The bytes of a message, in one chunk.
+fn framed(tag: u8, fields: Vec<Value>) -> Vec<u8> {
+    let body = bytes_of(&Value::Struct(tag, fields));
+    [&(body.len() as u16).to_be_bytes()[..], &body, &[0, 0]].concat()
+}
+
+/// neo4rs 0.9 proposes 4.4, 4.3, 4.1 and 4.0; it asks one thing at a time, and pulls when RUN has been answered.
+#[test]
+fn a_client_of_version_4_is_greeted_by_hello_and_pulls_later() {
+    let mut server = codec(Side::Accepted);
+    let (mut input, mut out) =
+        (BytesMut::from(&hex("6060B017 00000404 00000304 00000104 00000004")[..]), BytesMut::new());
+    assert_eq!(server.decode(&mut input, &mut out), Ok(None));
+    assert_eq!(out.split(), hex("00000404"));
+
+    let credentials = Value::map([("scheme", Value::text("basic")), ("principal", Value::text("u"))]);
+    input.extend_from_slice(&framed(0x01, vec![credentials]));
+    assert_eq!(server.decode(&mut input, &mut out), Ok(Some(Message::Bolt(Bolt::Hello))));
+    server.encode(Message::Answer(Answer::Success { warning: false }), &mut out);
+    assert_eq!(out.split()[2..4], hex("B170"), "HELLO is answered, and by the node");
+
+    let read = Value::text("MATCH (n {id: $id}) RETURN n.value, n.items");
+    input.extend_from_slice(&framed(0x10, vec![read, Value::map([("id", Value::Int(4))]), Value::map([])]));
+    assert_eq!(
+        server.decode(&mut input, &mut out),
+        Ok(Some(Message::Bolt(Bolt::Run(Query::Read(Vertex(4))))))
+    );
+    server.encode(Message::Answer(Answer::Value(Some(7))), &mut out);
+    let columns = Value::List(vec![Value::text("n.value"), Value::text("n.items")]);
+    assert_eq!(out.split(), framed(0x70, vec![Value::map([("fields", columns)])]), "RUN alone is answered");
+    input.extend_from_slice(&framed(0x3f, vec![Value::map([("n", Value::Int(200)), ("qid", Value::Int(-1))])]));
+    assert_eq!(server.decode(&mut input, &mut out), Ok(None));
+    let record = framed(0x71, vec![Value::List(vec![Value::Int(7), Value::Null])]);
+    assert_eq!(out.split(), [record, framed(0x70, vec![Value::map([])])].concat(), "then its result");
+}
+
+#[test]
+fn a_discarded_result_has_an_end_and_no_records() {
+    let (mut client, mut server) = pair();
+    let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
+    client.encode(Message::Bolt(Bolt::Run(Query::Read(Vertex(4)))), &mut input);
+    // The message but for its PULL, which ends the input.
+    let pull = framed(0x3f, vec![Value::map([("n", Value::Int(1000))])]).len();
+    input.truncate(input.len() - pull);
+    assert!(matches!(server.decode(&mut input, &mut out), Ok(Some(_))));
+    server.encode(Message::Answer(Answer::Value(Some(7))), &mut out);
+    out.clear();
+    input.extend_from_slice(&framed(0x2f, vec![Value::map([("n", Value::Int(-1))])]));
+    assert_eq!(server.decode(&mut input, &mut out), Ok(None));
+    assert_eq!(out, framed(0x70, vec![Value::map([])]));
+    input.extend_from_slice(&framed(0x3f, vec![Value::map([])]));
+    assert!(server.decode(&mut input, &mut out).is_err(), "there is nothing more to pull");
 }
 
 #[test]

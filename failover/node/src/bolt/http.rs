@@ -8,6 +8,9 @@ use firedrill_protocols::memgraph::message::Message;
 /// A request or an answer is not larger than this.
 const SIZE_MAX: usize = 1 << 20;
 
+/// Plain text to people and probes, and the text format of metrics to Prometheus.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// Either side of a connection.
 #[derive(Debug)]
 pub(super) struct Http {
@@ -21,7 +24,7 @@ impl Http {
 }
 
 impl Codec<Memgraph> for Http {
-    fn decode(&mut self, input: &mut BytesMut, _out: &mut BytesMut) -> Result<Option<Message>, BadInput> {
+    fn decode(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<Option<Message>, BadInput> {
         let Some(end) = find(input, b"\r\n\r\n") else {
             return if input.len() > SIZE_MAX { Err(BadInput("headers without an end")) } else { Ok(None) };
         };
@@ -31,6 +34,7 @@ impl Codec<Memgraph> for Http {
             Side::Accepted => {
                 let (method, path) = (first.next(), first.next().map(str::to_owned));
                 if method != Some("GET") {
+                    out.extend_from_slice(b"HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nContent-Length: 0\r\n\r\n");
                     return Err(BadInput("only GET is served"));
                 }
                 input.advance(end + 4);
@@ -59,7 +63,7 @@ impl Codec<Memgraph> for Http {
                     _ => "Service Unavailable",
                 };
                 format!(
-                    "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n{body}",
+                    "HTTP/1.1 {status} {reason}\r\nContent-Type: {TEXT}\r\nContent-Length: {}\r\n\r\n{body}",
                     body.len()
                 )
             }
@@ -109,6 +113,8 @@ mod tests {
     fn what_is_not_a_get_is_refused() {
         let mut server = Http::new(Side::Accepted);
         let mut input = BytesMut::from(&b"POST / HTTP/1.1\r\n\r\n"[..]);
-        assert!(server.decode(&mut input, &mut BytesMut::new()).is_err());
+        let mut out = BytesMut::new();
+        assert!(server.decode(&mut input, &mut out).is_err());
+        assert!(out.starts_with(b"HTTP/1.1 405 "), "{out:?}");
     }
 }

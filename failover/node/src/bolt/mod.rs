@@ -1,8 +1,9 @@
-//! Bolt 5.2, both sides of it, for the system `memgraph`.
+//! Bolt 5.2, both sides of it, for the system `memgraph`; and 4.4 and 4.3 for clients that propose nothing newer.
 //!
 //! A connection begins with a handshake; then messages, each a PackStream structure in chunks. Pipelined pairs that
-//! belong together are one message to a node: HELLO with LOGON, RUN with PULL. HELLO is answered here; the node
-//! answers LOGON. After a FAILURE everything is answered IGNORED until RESET.
+//! belong together are one message to a node: HELLO with LOGON (from 5.1 on: before that HELLO carries the credentials),
+//! RUN with PULL. HELLO is answered here, LOGON by the node; so is RUN, and its result waits here until it is pulled.
+//! After a FAILURE everything is answered IGNORED until RESET.
 
 mod http;
 pub mod packstream;
@@ -10,7 +11,7 @@ mod query;
 
 use crate::driver::{BadInput, Codec, Framed, Side, Wire};
 use bytes::{Buf, BufMut, BytesMut};
-use firedrill_protocols::memgraph::message::{Answer, Bolt, Message, Query, Table};
+use firedrill_protocols::memgraph::message::{Answer, Bolt, Code, Message, Table, Why};
 use firedrill_protocols::memgraph::state::Address;
 use firedrill_protocols::memgraph::{Kind, Memgraph};
 use http::Http;
@@ -38,6 +39,8 @@ impl Wire<Memgraph> for MemgraphWire {
 const MAGIC: [u8; 4] = [0x60, 0x60, 0xb0, 0x17];
 /// 5.2, as the four bytes of an answer.
 const VERSION: [u8; 4] = [0, 0, 2, 5];
+/// What a server speaks, the newest first. Memgraph knows 1.0, 4.0 and 4.1 too, in which nobody asks for a table.
+const VERSIONS: [[u8; 4]; 3] = [VERSION, [0, 0, 4, 4], [0, 0, 3, 4]];
 /// Largest message in all its chunks.
 const MESSAGE_MAX: usize = 16 << 20;
 const CHUNK_MAX: usize = 0xffff;
@@ -121,19 +124,46 @@ fn empty() -> Value {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Logon,
+    /// HELLO with credentials, before 5.1.
+    Hello,
     Route,
-    Run,
+    /// The result is wanted already, or not yet, or not at all.
+    Run(Option<Wanted>),
     Other,
+}
+
+/// What becomes of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Pulled,
+    Discarded,
+}
+
+/// A result that nobody has asked for yet: its records, and what ends it.
+#[derive(Debug)]
+struct Held {
+    records: BytesMut,
+    end: BytesMut,
+}
+
+impl Held {
+    fn write(&self, wanted: Wanted, out: &mut BytesMut) {
+        if wanted == Wanted::Pulled {
+            out.put_slice(&self.records);
+        }
+        out.put_slice(&self.end);
+    }
 }
 
 /// The side that a client dialled.
 #[derive(Debug, Default)]
 struct Server {
-    greeted: bool,
+    /// The version agreed on; none before the handshake.
+    version: Option<[u8; 4]>,
     /// Requests that the node has not answered.
     asked: VecDeque<Asked>,
-    /// The query of a RUN whose PULL is still to come.
-    run: Option<Query>,
+    /// The result of a RUN whose PULL is still to come.
+    held: Option<Held>,
     failed: bool,
     /// Of which database a table was asked: drivers file it under the name that the answer repeats.
     database: Option<String>,
@@ -142,23 +172,27 @@ struct Server {
 }
 
 impl Server {
-    /// The handshake: four proposals of a version, each perhaps a range downwards; ours must be among them.
+    /// The handshake: four proposals of a version, the dearest first, each perhaps a range downwards; one of ours must
+    /// be among them.
     fn greet(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<bool, BadInput> {
         let Some(hello) = input.first_chunk::<20>().copied() else { return Ok(false) };
         if hello[..4] != MAGIC {
             return Err(BadInput("this is not Bolt"));
         }
         input.advance(20);
-        let offers = |offer: &[u8]| {
+        let newest = |offer: &[u8]| {
             let (range, minor, major) = (offer[1], offer[2], offer[3]);
-            major == VERSION[3] && (minor.saturating_sub(range)..=minor).contains(&VERSION[2])
+            let offered = |version: &[u8; 4]| {
+                major == version[3] && (minor.saturating_sub(range)..=minor).contains(&version[2])
+            };
+            VERSIONS.iter().copied().find(offered)
         };
-        if !hello[4..].chunks_exact(4).any(offers) {
+        let Some(version) = hello[4..].chunks_exact(4).find_map(newest) else {
             out.put_u32(0);
             return Err(BadInput("no common version of Bolt"));
-        }
-        out.put_slice(&VERSION);
-        self.greeted = true;
+        };
+        out.put_slice(&version);
+        self.version = Some(version);
         Ok(true)
     }
 
@@ -174,11 +208,11 @@ impl Server {
             return Ok(None);
         }
         Ok(match tag {
-            tag::HELLO => {
-                let server = Value::map([("server", Value::text("Firedrill/5.2"))]);
-                write_message(tag::SUCCESS, vec![server], out);
+            tag::HELLO if self.version == Some(VERSION) => {
+                write_message(tag::SUCCESS, vec![about_server()], out);
                 None
             }
+            tag::HELLO => Some((Asked::Hello, Bolt::Hello)),
             tag::LOGON => Some((Asked::Logon, Bolt::Hello)),
             tag::LOGOFF => {
                 write_message(tag::SUCCESS, vec![empty()], out);
@@ -190,7 +224,7 @@ impl Server {
             }
             tag::RESET => {
                 self.failed = false;
-                self.run = None;
+                self.held = None;
                 Some((Asked::Other, Bolt::Reset))
             }
             tag::ROLLBACK => Some((Asked::Other, Bolt::Reset)),
@@ -206,21 +240,76 @@ impl Server {
             }
             tag::RUN => {
                 let text = fields.first().and_then(Value::as_text).ok_or(BadInput("RUN without a query"))?;
-                self.run = Some(query::parse(text, fields.get(1).unwrap_or(&Value::Null)));
-                None
+                let query = query::parse(text, fields.get(1).unwrap_or(&Value::Null));
+                self.held = None;
+                Some((Asked::Run(None), Bolt::Run(query)))
             }
             tag::PULL | tag::DISCARD => {
-                let query = self.run.take().ok_or(BadInput("PULL without RUN"))?;
-                Some((Asked::Run, Bolt::Run(query)))
+                let wanted = if tag == tag::PULL { Wanted::Pulled } else { Wanted::Discarded };
+                self.want(wanted, out)?;
+                None
             }
             _ => return Err(BadInput("unknown message")),
         })
     }
+
+    /// The client wants the result of its last RUN: it is here, or comes with the node's answer.
+    fn want(&mut self, wanted: Wanted, out: &mut BytesMut) -> Result<(), BadInput> {
+        if let Some(held) = self.held.take() {
+            held.write(wanted, out);
+            return Ok(());
+        }
+        match self.asked.back_mut() {
+            Some(Asked::Run(asked @ None)) => {
+                *asked = Some(wanted);
+                Ok(())
+            }
+            _ => Err(BadInput("PULL without RUN")),
+        }
+    }
+
+    /// Answers a RUN: the names of the columns now, the rest when it is wanted.
+    fn answer_run(
+        &mut self,
+        columns: &[&str],
+        record: Option<Value>,
+        end: Value,
+        wanted: Option<Wanted>,
+        out: &mut BytesMut,
+    ) {
+        let columns = columns.iter().map(|name| Value::text(name)).collect();
+        write_message(tag::SUCCESS, vec![Value::map([("fields", Value::List(columns))])], out);
+        let mut held = Held { records: BytesMut::new(), end: BytesMut::new() };
+        if let Some(record) = record {
+            write_message(tag::RECORD, vec![record], &mut held.records);
+        }
+        write_message(tag::SUCCESS, vec![end], &mut held.end);
+        match wanted {
+            Some(wanted) => held.write(wanted, out),
+            None => self.held = Some(held),
+        }
+    }
+
+    /// Answers with a failure: from now on everything is ignored.
+    fn answer_failure(&mut self, asked: Asked, code: Code, why: Why, out: &mut BytesMut) {
+        self.failed = true;
+        let (code, text) = query::failure(code, why);
+        let failure = Value::map([("code", Value::text(code)), ("message", Value::Text(text))]);
+        write_message(tag::FAILURE, vec![failure], out);
+        if matches!(asked, Asked::Run(Some(_))) {
+            write_message(tag::IGNORED, vec![], out);
+        }
+    }
+}
+
+/// What a server says of itself.
+fn about_server() -> Value {
+    Value::map([("server", Value::text("Firedrill/5.2")), ("connection_id", Value::text("bolt-1"))])
 }
 
 impl Codec<Memgraph> for Server {
     fn decode(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<Option<Message>, BadInput> {
-        if self.over || !self.greeted && !self.greet(input, out)? {
+        if self.over || self.version.is_none() && !self.greet(input, out)? {
             return Ok(None);
         }
         while let Some((tag, fields)) = read_message(input)? {
@@ -234,57 +323,50 @@ impl Codec<Memgraph> for Server {
 
     fn encode(&mut self, message: Message, out: &mut BytesMut) {
         let (Message::Answer(answer), Some(asked)) = (message, self.asked.pop_front()) else { return };
-        let mut say = |tag, fields| write_message(tag, fields, out);
-        let fields = |names: &[&str]| {
-            Value::map([("fields", Value::List(names.iter().map(|name| Value::text(name)).collect()))])
-        };
-        let int = |value: u64| Value::Int(value as i64);
-        match answer {
-            Answer::Failure { code, why } => {
-                self.failed = true;
-                let (code, text) = query::failure(code, why);
-                say(
-                    tag::FAILURE,
-                    vec![Value::map([("code", Value::text(code)), ("message", Value::Text(text))])],
-                );
-                if asked == Asked::Run {
-                    say(tag::IGNORED, vec![]);
-                }
-                return;
+        if let Answer::Failure { code, why } = answer {
+            return self.answer_failure(asked, code, why, out);
+        }
+        match asked {
+            Asked::Run(wanted) => {
+                let (columns, record, end) = result_of(answer);
+                self.answer_run(columns, record, end, wanted, out);
             }
-            Answer::Table(table) => {
-                say(tag::SUCCESS, vec![Value::map([("rt", table_value(&table, self.database.as_deref()))])]);
-                return;
-            }
-            Answer::Success { warning } => {
-                if asked == Asked::Run {
-                    say(tag::SUCCESS, vec![fields(&[])]);
-                }
-                let note = Value::map([("code", Value::text(query::SYNC_WARNING))]);
-                let notes = Value::map([("notifications", Value::List(vec![note]))]);
-                say(tag::SUCCESS, vec![if warning { notes } else { empty() }]);
-                return;
-            }
-            Answer::Value(value) => {
-                say(tag::SUCCESS, vec![fields(&query::COLUMNS)]);
-                say(tag::RECORD, vec![Value::List(vec![value.map_or(Value::Null, int), Value::Null])]);
-            }
-            Answer::List(values) => {
-                say(tag::SUCCESS, vec![fields(&query::COLUMNS)]);
-                let items = values.iter().copied().map(int).collect();
-                say(tag::RECORD, vec![Value::List(vec![Value::Null, Value::List(items)])]);
-            }
-            Answer::Audit { items, total, accounts } => {
-                say(tag::SUCCESS, vec![fields(&["items", "total", "accounts"])]);
-                let items = items.iter().copied().map(int).collect();
-                say(tag::RECORD, vec![Value::List(vec![Value::List(items), int(total), int(accounts)])]);
-            }
-            Answer::Text(text) => {
-                say(tag::SUCCESS, vec![fields(&["text"])]);
-                say(tag::RECORD, vec![Value::List(vec![Value::Text(text)])]);
+            Asked::Hello => write_message(tag::SUCCESS, vec![about_server()], out),
+            Asked::Logon | Asked::Route | Asked::Other => {
+                let said = match answer {
+                    Answer::Table(table) => {
+                        Value::map([("rt", table_value(&table, self.database.as_deref()))])
+                    }
+                    answer => result_of(answer).2,
+                };
+                write_message(tag::SUCCESS, vec![said], out);
             }
         }
-        say(tag::SUCCESS, vec![empty()]);
+    }
+}
+
+/// An answer as a result: its columns, its record, and what its end says.
+fn result_of(answer: Answer) -> (&'static [&'static str], Option<Value>, Value) {
+    let int = |value: u64| Value::Int(value as i64);
+    let list = |values: &[u64]| Value::List(values.iter().copied().map(int).collect());
+    match answer {
+        Answer::Success { warning: true } => {
+            let note = Value::map([("code", Value::text(query::SYNC_WARNING))]);
+            (&[], None, Value::map([("notifications", Value::List(vec![note]))]))
+        }
+        Answer::Success { warning: false } | Answer::Table(_) | Answer::Failure { .. } => (&[], None, empty()),
+        Answer::Value(value) => {
+            let record = Value::List(vec![value.map_or(Value::Null, int), Value::Null]);
+            (&query::COLUMNS, Some(record), empty())
+        }
+        Answer::List(values) => {
+            (&query::COLUMNS, Some(Value::List(vec![Value::Null, list(&values)])), empty())
+        }
+        Answer::Audit { items, total, accounts } => {
+            let record = Value::List(vec![list(&items), int(total), int(accounts)]);
+            (&["items", "total", "accounts"], Some(record), empty())
+        }
+        Answer::Text(text) => (&["text"], Some(Value::List(vec![Value::Text(text)])), empty()),
     }
 }
 

@@ -233,7 +233,7 @@ pub enum Call {
         /// Commit, or abort.
         commit: bool,
     },
-    /// MAIN to replica: what you lack (snapshot, WAL files and current WAL in one).
+    /// MAIN to replica: a part of what you lack (a snapshot, the WAL files of earlier epochs, or the current WAL).
     Recover {
         /// Me.
         uuid: Uuid,

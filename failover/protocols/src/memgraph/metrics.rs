@@ -32,6 +32,11 @@ pub(super) struct Readiness {
 }
 
 impl Metrics {
+    /// Counters that begin at zero: who watches for their change must see them before it.
+    pub(super) fn of(names: &[&'static str]) -> Self {
+        Metrics { counters: names.iter().map(|name| ((*name, ""), 0)).collect() }
+    }
+
     /// Adds to a counter.
     pub(super) fn add(&mut self, name: &'static str, count: u64) {
         *self.counters.entry((name, "")).or_default() += count;
@@ -64,14 +69,20 @@ impl Metrics {
         cx.send(session, Message::Page { status, body });
     }
 
+    /// Prometheus' text format 0.0.4: each family's type, then its samples.
     fn text(&self, gauges: &[(&'static str, u64)]) -> String {
         let mut text = String::new();
+        let mut family = "";
         for ((name, label), value) in &self.counters {
+            if *name != family {
+                family = name;
+                text += &format!("# TYPE memgraph_{name}_total counter\n");
+            }
             let label = if label.is_empty() { String::new() } else { format!("{{rpc=\"{label}\"}}") };
             text += &format!("memgraph_{name}_total{label} {value}\n");
         }
         for (name, value) in gauges {
-            text += &format!("memgraph_{name} {value}\n");
+            text += &format!("# TYPE memgraph_{name} gauge\nmemgraph_{name} {value}\n");
         }
         text
     }

@@ -55,6 +55,20 @@ pub struct Quirks {
     /// v3.8, fixed in v3.9 (PR 3900): the group's configuration is not stored as it should be: a coordinator that
     /// restarts after a change of the group ends at once, each time.
     pub group_not_stored: bool,
+    /// Before v2.16 (PR 1788, 1897): the group's configuration is not stored: a coordinator that restarts is alone in a
+    /// group of its own, and leads it.
+    pub group_forgotten: bool,
+    /// v2.22, fixed in v3.0 (issue 2621, PR 2617): a recovery goes on with its next step after one that failed: the
+    /// replica has a hole.
+    pub recovery_goes_on: bool,
+    /// v2.20, fixed in v2.21 (issue 2451, PR 2447): a demotion does not wait for the transaction that is being
+    /// committed: its client hears that it was aborted, and a replica may commit it.
+    pub demotion_does_not_wait: bool,
+    /// Up to v3.9, fixed in v3.10 (PR 3922): UNREGISTER INSTANCE tells MAIN first and writes Raft's entry then. No
+    /// callback repairs what was told and not written. (The rollback where the entry fails is not here.)
+    pub rpc_before_raft: bool,
+    /// Before v3.12 (PR 4311): ADD COORDINATOR adds the leader itself again, as a second entry of the table.
+    pub leader_added_again: bool,
     /// Before PR 4884 (2026): a replica that does not know a transaction answers the decision on it with success.
     pub finalize_unknown_succeeds: bool,
     /// v3.10 and v3.12 (PR 4040, 4312): a replica ahead of MAIN has an enormous unsigned lag.

@@ -136,6 +136,10 @@ impl<E: Embed> Raft<E> {
 
     /// The group is what the newest entry about it says, committed or not (§4.1).
     pub(super) fn recall_members(&mut self) {
+        if self.alone {
+            self.members = alloc::vec![self.me];
+            return;
+        }
         let snapshot = self.snapshot.as_ref().map(|snapshot| snapshot.members.as_slice());
         let members = self.log.members().or(snapshot).unwrap_or(&self.founders);
         if members != self.members {

@@ -129,6 +129,9 @@ pub struct Config {
     pub response_limit: Duration,
     /// Entries in one message at most.
     pub batch_max: usize,
+    /// Who is in the group is on disk with everything else (thesis §4.1). If not, a member that restarts knows only itself,
+    /// and leads itself.
+    pub stores_group: bool,
 }
 
 impl Default for Config {
@@ -142,6 +145,7 @@ impl Default for Config {
             request_timeout: Duration::from_millis(3000),
             response_limit: Duration::from_millis(2000),
             batch_max: 64,
+            stores_group: true,
         }
     }
 }
@@ -300,6 +304,8 @@ pub struct Raft<E: Embed> {
     founders: Vec<Member>,
     /// The group now.
     members: Vec<Member>,
+    /// Restarted without knowledge of the group ([`Config::stores_group`]).
+    alone: bool,
     role: Role,
     leader: Option<Member>,
     /// When we last heard from a leader.
@@ -336,6 +342,7 @@ impl<E: Embed> Raft<E> {
             log: Log::recover::<E::State>(core::iter::empty()),
             snapshot: None,
             members: founders.clone(),
+            alone: false,
             founders,
             role: Role::Follower,
             leader: None,
@@ -364,6 +371,7 @@ impl<E: Embed> Raft<E> {
         // An entry of a newer term than the one on file was accepted in that term.
         self.term = self.term.max(self.log.last().term);
         self.durable = self.log.last().index;
+        self.alone = !self.config.stores_group && self.term > Term(0);
         self.recall_members();
         self.rest(cx);
     }

@@ -73,6 +73,7 @@ pub fn raft_config() -> raft::Config {
         request_timeout: Duration::from_millis(2_000),
         response_limit: Duration::from_millis(1_000),
         batch_max: 64,
+        stores_group: true,
     }
 }
 

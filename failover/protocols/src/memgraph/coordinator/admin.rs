@@ -186,10 +186,41 @@ impl Coordinator {
                 let removed = number(id).and_then(|id| self.removed(id as u16));
                 self.regroup(cx, asker, removed);
             }
+            ["UNREGISTER", "INSTANCE", name] if self.config.quirks.rpc_before_raft => {
+                let told = instance(name).and_then(|id| Ok((id, self.unregister(id)?)));
+                self.tell_first(cx, asker, told);
+            }
             split => match self.delta_of(cx, split, &words) {
                 Ok(delta) => self.propose(cx, asker, delta, Then::Answer),
                 Err(why) => self.answer_text(cx, asker, Err(why)),
             },
+        }
+    }
+
+    /// As until v3.9: MAIN drops the replica, and then Raft's entry says so.
+    fn tell_first(
+        &mut self,
+        cx: &mut Cx<'_, Memgraph>,
+        asker: Asker,
+        told: Result<(InstanceId, Delta), String>,
+    ) {
+        let main = self.cluster.main().map(|main| main.id);
+        let (replica, delta, main) = match (told, main, &self.work) {
+            (Ok((replica, delta)), Some(main), None) => (replica, delta, main),
+            (Err(why), ..) => return self.answer_text(cx, asker, Err(why)),
+            _ => return self.answer_text(cx, asker, Err("the leader is busy".to_string())),
+        };
+        let call = Call::UnregisterReplica { uuid: self.cluster.main_uuid, replica };
+        let steps = VecDeque::from([Step { to: main, call }]);
+        self.told_first = Some((asker, delta));
+        self.work = Some(Work { owner: Owner::Query, doing: Doing::Steps(steps) });
+        self.next_step(cx);
+    }
+
+    /// MAIN was told: now the entry.
+    pub(super) fn write_what_was_told(&mut self, cx: &mut Cx<'_, Memgraph>) {
+        if let Some((asker, delta)) = self.told_first.take() {
+            self.propose(cx, asker, delta, Then::Answer);
         }
     }
 
@@ -243,7 +274,7 @@ impl Coordinator {
         }
     }
 
-    fn answer_text(&mut self, cx: &mut Cx<'_, Memgraph>, asker: Asker, text: Result<String, String>) {
+    pub(super) fn answer_text(&mut self, cx: &mut Cx<'_, Memgraph>, asker: Asker, text: Result<String, String>) {
         match (asker, text) {
             (Asker::Client(session), Ok(text)) => cx.send(session, Message::Answer(Answer::Text(text))),
             (Asker::Client(session), Err(why)) => {
@@ -367,7 +398,8 @@ impl Coordinator {
 
     /// The coordinators after one was added: with the address that was given, or the one that it is known to have.
     fn added(&self, id: u16, words: &str) -> Result<(Member, Vec<CoordinatorInstance>), String> {
-        if self.cluster.coordinators.iter().any(|coordinator| coordinator.id == id) {
+        let again = self.config.quirks.leader_added_again && Member(id) == self.config.me;
+        if !again && self.cluster.coordinators.iter().any(|coordinator| coordinator.id == id) {
             return Err("it is there already".to_string());
         }
         let known = self.config.coordinators.iter().find(|coordinator| coordinator.id == id);
@@ -400,6 +432,15 @@ impl Coordinator {
             Err(why) => return self.answer_text(cx, asker, Err(why)),
         };
         let mut members = self.raft.members().to_vec();
+        // The leader itself: no change of the group.
+        if member == self.config.me && members.contains(&member) {
+            return self.propose(
+                cx,
+                asker,
+                Delta { coordinators: Some(list), ..Delta::default() },
+                Then::Answer,
+            );
+        }
         members.retain(|other| *other != member);
         if list.iter().any(|coordinator| coordinator.id == member.0) {
             members.push(member);

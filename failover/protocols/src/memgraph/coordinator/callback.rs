@@ -70,7 +70,8 @@ impl Coordinator {
         if state.is_replica || mute || stale {
             return self.promotion(id);
         }
-        let mut steps = self.replica_differences(id, state);
+        let mut steps =
+            if quirks.rpc_before_raft { Vec::new() } else { self.replica_differences(id, state) };
         let read_only = self.cluster.settings.global_read_only;
         if state.writing_enabled && read_only || self.has_other_batches(state) {
             steps.push(self.update_config(id, read_only));
@@ -169,7 +170,12 @@ impl Coordinator {
                 self.status = Status::LeaderNotReady;
                 self.reconcile(cx);
             }
-            (false, false) => self.release(cx),
+            (false, false) => {
+                if let Some((asker, _)) = self.told_first.take() {
+                    self.answer_text(cx, asker, Err("the instance did not do it".into()));
+                }
+                self.release(cx);
+            }
             (true, true) => {
                 cx.mark(Mark::Promoted, to);
                 self.next_step(cx);

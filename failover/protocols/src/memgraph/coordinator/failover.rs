@@ -155,7 +155,7 @@ impl Coordinator {
                 self.work = None;
                 self.reconcile_failed(cx);
             }
-            (Some(Owner::Callback(_)) | None, _) => self.release(cx),
+            (Some(Owner::Callback(_) | Owner::Query) | None, _) => self.release(cx),
         }
     }
 }

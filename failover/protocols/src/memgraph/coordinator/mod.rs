@@ -38,6 +38,16 @@ const SNAPSHOT_EVERY: u64 = 5;
 const RECONCILE_BACKOFF: Duration = Duration::from_secs(1);
 const RECONCILE_BACKOFF_MAX: Duration = Duration::from_secs(60);
 
+/// What a coordinator counts from its start.
+const COUNTERS: [&str; 6] = [
+    "become_leader",
+    "become_leader_success",
+    "failed_to_become_leader",
+    "no_alive_instance_failed_failovers",
+    "raft_failed_failovers",
+    "successful_failovers",
+];
+
 /// How Raft is embedded.
 #[derive(Debug)]
 pub struct Embedding;
@@ -144,6 +154,8 @@ enum Owner {
     Callback(InstanceId),
     /// Reconciliation of a new leader.
     Reconcile,
+    /// A query that tells an instance first ([`Quirks::rpc_before_raft`]).
+    Query,
 }
 
 /// An RPC that a callback makes.
@@ -195,6 +207,8 @@ pub struct Coordinator {
     /// Where requests are forwarded to, and who waits for the answers.
     leader_rpc: Option<(Member, Rpc<u64>)>,
     forwards: BTreeMap<u64, (Asker, Forwarded)>,
+    /// The query whose instance is being told, and the entry that follows.
+    told_first: Option<(Asker, Delta)>,
     /// Queries that wait for their Raft entry.
     proposals: BTreeMap<u64, (Asker, Then)>,
     /// When the failover under way began.
@@ -210,6 +224,7 @@ impl Coordinator {
     pub fn new(config: CoordinatorConfig) -> Self {
         let raft_config = raft::Config {
             leadership_expiry: config.raft.leadership_expiry.filter(|_| !config.quirks.no_leader_expiry),
+            stores_group: !config.quirks.group_forgotten,
             ..config.raft.clone()
         };
         Coordinator {
@@ -227,9 +242,10 @@ impl Coordinator {
             suspected: false,
             leader_rpc: None,
             forwards: BTreeMap::new(),
+            told_first: None,
             proposals: BTreeMap::new(),
             failover_began: LocalTime(0),
-            metrics: Metrics::default(),
+            metrics: Metrics::of(&COUNTERS),
             next_ticket: 0,
             announced: None,
             announced_term: 0,
@@ -334,6 +350,7 @@ impl Coordinator {
         }
         self.connectors.clear();
         self.work = None;
+        self.told_first = None;
         self.queue.clear();
         self.main_committed = None;
         self.lags.clear();
@@ -445,8 +462,10 @@ impl Coordinator {
 
     /// The holder of the lock is done.
     fn release(&mut self, cx: &mut Cx<'_, Memgraph>) {
-        if let Some(Work { owner: Owner::Callback(id), .. }) = self.work.take() {
-            self.schedule_ping(cx, id);
+        match self.work.take().map(|work| work.owner) {
+            Some(Owner::Callback(id)) => self.schedule_ping(cx, id),
+            Some(Owner::Query) => self.write_what_was_told(cx),
+            Some(Owner::Reconcile) | None => {}
         }
         while self.work.is_none() {
             let Some(id) = self.queue.pop_front() else { return };
@@ -587,6 +606,7 @@ impl Coordinator {
         };
         let up = |up: bool| self.connectors.values().filter(|connector| connector.alive == up).count() as u64;
         let gauges = [
+            ("is_leader", u64::from(self.raft.is_leader())),
             ("raft_term", self.raft.term().0),
             ("coordinators", self.cluster.coordinators.len() as u64),
             ("instances", self.cluster.instances.len() as u64),

@@ -333,8 +333,10 @@ impl Instance {
     }
 
     fn demote_if_free(&mut self, cx: &mut Cx<'_, Memgraph>) -> bool {
+        let hasty = self.config.quirks.demotion_does_not_wait;
         let Some(main) = self.main() else { return false };
-        if main.commits.is_busy() || main.access_held {
+        let free = !main.commits.is_busy() || hasty;
+        if !free || main.access_held {
             return false;
         }
         let Some((from, uuid)) = main.demotion.take() else { return false };

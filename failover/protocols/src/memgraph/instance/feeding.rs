@@ -3,7 +3,9 @@
 use super::super::message::ReplicaConfig;
 use super::super::rpc::Rpc;
 use super::super::state::Mode;
+use super::super::storage::StoredGraph;
 use super::*;
+use alloc::collections::VecDeque;
 use alloc::string::String;
 
 /// MAIN pings its replicas so often.
@@ -54,6 +56,8 @@ pub(super) struct ReplicaClient {
     misses: u8,
     /// It was in sync up to here while a transaction was being committed: what that means is seen when it has ended.
     settling: Option<u64>,
+    /// What is left of its recovery.
+    steps: VecDeque<Call>,
     /// Who asked for its registration, if that was not a promotion.
     pub(super) registrar: Option<SessionId>,
 }
@@ -68,6 +72,7 @@ impl ReplicaClient {
             known_committed: 0,
             misses: 0,
             settling: None,
+            steps: VecDeque::new(),
             registrar: None,
         }
     }
@@ -132,8 +137,12 @@ impl Instance {
                 self.judge(cx, at, ok, timestamp, epoch, committed);
                 self.registered(cx, at, true);
             }
-            (Purpose::Recover, Return::Recovered(Some(timestamp))) => self.recovered(cx, at, timestamp),
-            (Purpose::Recover, _) => self.doubt(at),
+            (Purpose::Recover, Return::Recovered(Some(timestamp))) => {
+                if !self.next_recovery_step(cx, at) {
+                    self.recovered(cx, at, timestamp);
+                }
+            }
+            (Purpose::Recover, _) => self.recovery_failed(cx, at),
             (Purpose::Prepare(_) | Purpose::Finalize(_) | Purpose::Check | Purpose::Register, _) => {}
         }
     }
@@ -149,7 +158,8 @@ impl Instance {
             Some(Purpose::Prepare(timestamp)) => self.on_prepared(cx, at, timestamp, false),
             Some(Purpose::Finalize(timestamp)) => self.on_finalized(cx, at, timestamp, false),
             Some(Purpose::Beat) => self.miss(at),
-            Some(Purpose::Check | Purpose::Recover) => self.doubt(at),
+            Some(Purpose::Check) => self.doubt(at),
+            Some(Purpose::Recover) => self.recovery_failed(cx, at),
             // Each step of a registration connects anew: a black hole costs the connection timeout twice.
             Some(Purpose::Introduce) => self.ask_for_registration(cx, at),
             Some(Purpose::Register) => {
@@ -213,28 +223,64 @@ impl Instance {
 
     /// Sends what the replica lacks after a timestamp, or everything.
     fn recover(&mut self, cx: &mut Cx<'_, Memgraph>, at: usize, from: Option<u64>) {
-        let uuid = self.uuid;
-        let (reset, snapshot, log) = match from.and_then(|from| self.storage.log_after(from)) {
-            Some(log) => (false, None, log),
+        let separate = from.is_none() && self.config.quirks.separate_reset_rpc;
+        let steps = match from.and_then(|from| self.storage.log_after(from)) {
+            Some(log) => self.recovery_steps(false, None, log),
+            // Emptied now; what follows needs another round.
+            None if separate => self.recovery_steps(true, None, Vec::new()),
             None => {
                 let (snapshot, log) = self.storage.everything();
-                (true, snapshot, log)
+                self.recovery_steps(true, snapshot, log)
             }
         };
-        let separate = reset && from.is_none() && self.config.quirks.separate_reset_rpc;
         let Some(main) = self.main() else { return };
         let replica = &mut main.replicas[at];
         replica.state = ReplicaState::Recovery;
-        if separate {
-            // Emptied now; what follows needs another round.
-            replica.rpc.call(
-                cx,
-                Purpose::Recover,
-                Call::Recover { uuid, reset, snapshot: None, log: Vec::new() },
-            );
-        } else {
-            replica.rpc.call(cx, Purpose::Recover, Call::Recover { uuid, reset, snapshot, log });
+        replica.steps = steps;
+        self.next_recovery_step(cx, at);
+    }
+
+    /// The requests of a recovery: the snapshot, the WAL files of earlier epochs, the current WAL. The first one says
+    /// whether the replica drops what it has. (The real MAIN closes a WAL file when it is large, too.)
+    fn recovery_steps(
+        &self,
+        reset: bool,
+        snapshot: Option<Arc<StoredGraph>>,
+        mut log: Vec<Arc<Committed>>,
+    ) -> VecDeque<Call> {
+        let (uuid, epoch) = (self.uuid, self.storage.epoch());
+        let current = log.split_off(log.partition_point(|committed| committed.epoch != epoch));
+        let parts = [(snapshot.is_some(), Vec::new()), (!log.is_empty(), log), (!current.is_empty(), current)];
+        let wanted = parts.into_iter().filter(|(wanted, _)| *wanted).map(|(_, log)| log);
+        let (mut reset, mut snapshot) = (reset, snapshot);
+        let mut step = |log| Call::Recover {
+            uuid,
+            reset: core::mem::take(&mut reset),
+            snapshot: snapshot.take(),
+            log,
+        };
+        let steps: VecDeque<Call> = wanted.map(&mut step).collect();
+        if steps.is_empty() { VecDeque::from([step(Vec::new())]) } else { steps }
+    }
+
+    /// Sends the next request of the replica's recovery, if there is one.
+    fn next_recovery_step(&mut self, cx: &mut Cx<'_, Memgraph>, at: usize) -> bool {
+        let Some(main) = self.main() else { return false };
+        let replica = &mut main.replicas[at];
+        let Some(step) = replica.steps.pop_front() else { return false };
+        replica.rpc.call(cx, Purpose::Recover, step);
+        true
+    }
+
+    /// A step failed: the rest would leave a hole.
+    fn recovery_failed(&mut self, cx: &mut Cx<'_, Memgraph>, at: usize) {
+        if self.config.quirks.recovery_goes_on && self.next_recovery_step(cx, at) {
+            return;
         }
+        if let Some(main) = self.main() {
+            main.replicas[at].steps.clear();
+        }
+        self.doubt(at);
     }
 
     /// The replica took what we sent: is that all by now?
