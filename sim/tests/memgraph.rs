@@ -58,7 +58,7 @@ fn bolt_over_bytes_recovers_as_fast_as_typed_messages() {
 #[test]
 fn every_scenario_holds_on_its_first_seed() {
     let files = files("memgraph");
-    assert!(files.len() >= 50, "{} scenarios", files.len());
+    assert!(files.len() >= 56, "{} scenarios", files.len());
     for path in files {
         let scenario = scenario(&path);
         let measured = runs(&scenario, 1);
@@ -71,7 +71,7 @@ fn every_scenario_holds_on_its_first_seed() {
 #[test]
 fn every_museum_entry_is_caught_and_its_remedy_is_clean() {
     let files = files("museum/memgraph");
-    assert!(files.len() >= 38, "{} entries", files.len());
+    assert!(files.len() >= 43, "{} entries", files.len());
     for path in files {
         let scenario = scenario(&path);
         let ill = runs(&scenario, 4);

@@ -121,7 +121,10 @@ fn a_client_of_version_4_is_greeted_by_hello_and_pulls_later() {
     server.encode(Message::Answer(Answer::Value(Some(7))), &mut out);
     let columns = Value::List(vec![Value::text("n.value"), Value::text("n.items")]);
     assert_eq!(out.split(), framed(0x70, vec![Value::map([("fields", columns)])]), "RUN alone is answered");
-    input.extend_from_slice(&framed(0x3f, vec![Value::map([("n", Value::Int(200)), ("qid", Value::Int(-1))])]));
+    input.extend_from_slice(&framed(
+        0x3f,
+        vec![Value::map([("n", Value::Int(200)), ("qid", Value::Int(-1))])],
+    ));
     assert_eq!(server.decode(&mut input, &mut out), Ok(None));
     let record = framed(0x71, vec![Value::List(vec![Value::Int(7), Value::Null])]);
     assert_eq!(out.split(), [record, framed(0x70, vec![Value::map([])])].concat(), "then its result");

@@ -32,6 +32,8 @@ struct Setup {
     instance: InstanceConfig,
     ttl: Duration,
     locked: bool,
+    /// Of the coordinators.
+    quirks: Quirks,
 }
 
 impl Default for Setup {
@@ -42,6 +44,7 @@ impl Default for Setup {
             instance: InstanceConfig::default(),
             ttl: Duration::from_secs(300),
             locked: false,
+            quirks: Quirks::default(),
         }
     }
 }
@@ -101,7 +104,7 @@ impl Cluster {
                 choice: Choice::Commits,
                 locked: setup.locked,
                 observed_as: (0..3).map(|at| (InstanceId(at as u16 + 1), bolt(DATA[at]))).collect(),
-                quirks: Quirks::default(),
+                quirks: setup.quirks,
             };
             let kinds = [
                 (BOLT_PORT, Kind::Bolt),
@@ -456,6 +459,36 @@ fn an_async_replica_that_has_everything_lags_by_nothing() {
         cluster.seconds(2);
         let lag = cluster.text("SHOW REPLICATION LAG");
         assert_eq!(lag, "instance_1 5 0\ninstance_2 5 0\ninstance_3 5 0\n", "{modes:?}");
+    }
+}
+
+/// The leader is asked to unregister a replica when it has just lost its majority, and dies. Its entry dies with it; what
+/// MAIN was told before does not.
+#[test]
+fn until_v3_9_main_was_told_what_raft_never_knew() {
+    for (rpc_before_raft, fed) in [(true, 1), (false, 2)] {
+        let quirks = Quirks { rpc_before_raft, ..Quirks::default() };
+        let mut cluster = Cluster::new(Setup { quirks, ..Setup::default() });
+        let ask = |cluster: &mut Cluster, node: usize, words: &str| {
+            cluster.ask(Op::Command { node: bolt(node), words: words.into() })
+        };
+        let leads = |cluster: &mut Cluster, node: usize| matches!(ask(cluster, node, "SHOW INSTANCE"), Outcome::Text(text) if text.contains("leader"));
+        let leader = (0..3).find(|node| leads(&mut cluster, *node)).expect("one leads");
+        let followers: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
+        followers.iter().for_each(|node| cluster.world.crash(*node, false));
+        let answer = ask(&mut cluster, leader, "UNREGISTER INSTANCE instance_3");
+        assert!(!matches!(answer, Outcome::Text(_) | Outcome::Done), "{answer:?}");
+        cluster.world.crash(leader, false);
+        followers.iter().for_each(|node| cluster.world.start(*node));
+        cluster.seconds(15);
+        let Outcome::Text(instances) = ask(&mut cluster, followers[0], "SHOW INSTANCES") else {
+            panic!("there is a leader again")
+        };
+        assert!(instances.contains("instance_3"), "Raft has it: {instances}");
+        let Outcome::Text(replicas) = ask(&mut cluster, DATA[0], "SHOW REPLICAS") else {
+            panic!("MAIN knows its replicas")
+        };
+        assert_eq!(replicas.lines().count(), fed, "{replicas}");
     }
 }
 

@@ -22,7 +22,8 @@ struct Nodes {
 
 impl Nodes {
     fn start() -> Nodes {
-        let hold = |n: u8| TcpListener::bind((Ipv4Addr::new(127, n, 255, 254), 1 << 15)).map(|held| (n, held));
+        let hold =
+            |n: u8| TcpListener::bind((Ipv4Addr::new(127, n, 255, 254), 1 << 15)).map(|held| (n, held));
         let (network, held) = (100..250).find_map(|n| hold(n).ok()).expect("a free loopback network");
         let folder = std::env::temp_dir().join(format!("firedrill-probes-{}", std::process::id()));
         let network = network.to_string();
@@ -109,8 +110,9 @@ fn get(address: (Ipv4Addr, u16), method: &str, path: &str) -> std::io::Result<(u
                 let lines = head.lines().skip(1).filter_map(|line| line.split_once(": "));
                 lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
             };
-            let length: usize =
-                header("Content-Length").and_then(|length| length.parse().ok()).ok_or_else(|| bad("no length"))?;
+            let length: usize = header("Content-Length")
+                .and_then(|length| length.parse().ok())
+                .ok_or_else(|| bad("no length"))?;
             if body.len() >= length {
                 let (version, rest) = head.split_once(' ').ok_or_else(|| bad("no version"))?;
                 assert_eq!(version, "HTTP/1.1");
@@ -215,7 +217,10 @@ fn probes_know_roles_and_see_a_failover_and_metrics_are_well_formed() {
     assert_eq!(posted.0, 405);
 
     let main = nodes.metrics(&old_main);
-    assert_eq!((main["memgraph_is_main"], main["memgraph_writable"], main["memgraph_replicas"]), (1.0, 1.0, 2.0));
+    assert_eq!(
+        (main["memgraph_is_main"], main["memgraph_writable"], main["memgraph_replicas"]),
+        (1.0, 1.0, 2.0)
+    );
     let other = nodes.metrics(&replica);
     assert_eq!((other["memgraph_is_main"], other["memgraph_writable"]), (0.0, 0.0));
     let before = nodes.metrics(&leader);

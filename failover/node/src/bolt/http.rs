@@ -34,7 +34,9 @@ impl Codec<Memgraph> for Http {
             Side::Accepted => {
                 let (method, path) = (first.next(), first.next().map(str::to_owned));
                 if method != Some("GET") {
-                    out.extend_from_slice(b"HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nContent-Length: 0\r\n\r\n");
+                    out.extend_from_slice(
+                        b"HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nContent-Length: 0\r\n\r\n",
+                    );
                     return Err(BadInput("only GET is served"));
                 }
                 input.advance(end + 4);

@@ -354,7 +354,9 @@ fn result_of(answer: Answer) -> (&'static [&'static str], Option<Value>, Value) 
             let note = Value::map([("code", Value::text(query::SYNC_WARNING))]);
             (&[], None, Value::map([("notifications", Value::List(vec![note]))]))
         }
-        Answer::Success { warning: false } | Answer::Table(_) | Answer::Failure { .. } => (&[], None, empty()),
+        Answer::Success { warning: false } | Answer::Table(_) | Answer::Failure { .. } => {
+            (&[], None, empty())
+        }
         Answer::Value(value) => {
             let record = Value::List(vec![value.map_or(Value::Null, int), Value::Null]);
             (&query::COLUMNS, Some(record), empty())

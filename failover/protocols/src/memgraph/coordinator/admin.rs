@@ -274,7 +274,12 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn answer_text(&mut self, cx: &mut Cx<'_, Memgraph>, asker: Asker, text: Result<String, String>) {
+    pub(super) fn answer_text(
+        &mut self,
+        cx: &mut Cx<'_, Memgraph>,
+        asker: Asker,
+        text: Result<String, String>,
+    ) {
         match (asker, text) {
             (Asker::Client(session), Ok(text)) => cx.send(session, Message::Answer(Answer::Text(text))),
             (Asker::Client(session), Err(why)) => {

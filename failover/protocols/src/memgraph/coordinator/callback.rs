@@ -70,8 +70,7 @@ impl Coordinator {
         if state.is_replica || mute || stale {
             return self.promotion(id);
         }
-        let mut steps =
-            if quirks.rpc_before_raft { Vec::new() } else { self.replica_differences(id, state) };
+        let mut steps = if quirks.rpc_before_raft { Vec::new() } else { self.replica_differences(id, state) };
         let read_only = self.cluster.settings.global_read_only;
         if state.writing_enabled && read_only || self.has_other_batches(state) {
             steps.push(self.update_config(id, read_only));

@@ -250,15 +250,12 @@ impl Instance {
     ) -> VecDeque<Call> {
         let (uuid, epoch) = (self.uuid, self.storage.epoch());
         let current = log.split_off(log.partition_point(|committed| committed.epoch != epoch));
-        let parts = [(snapshot.is_some(), Vec::new()), (!log.is_empty(), log), (!current.is_empty(), current)];
+        let parts =
+            [(snapshot.is_some(), Vec::new()), (!log.is_empty(), log), (!current.is_empty(), current)];
         let wanted = parts.into_iter().filter(|(wanted, _)| *wanted).map(|(_, log)| log);
         let (mut reset, mut snapshot) = (reset, snapshot);
-        let mut step = |log| Call::Recover {
-            uuid,
-            reset: core::mem::take(&mut reset),
-            snapshot: snapshot.take(),
-            log,
-        };
+        let mut step =
+            |log| Call::Recover { uuid, reset: core::mem::take(&mut reset), snapshot: snapshot.take(), log };
         let steps: VecDeque<Call> = wanted.map(&mut step).collect();
         if steps.is_empty() { VecDeque::from([step(Vec::new())]) } else { steps }
     }
