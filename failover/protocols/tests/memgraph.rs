@@ -492,6 +492,27 @@ fn until_v3_9_main_was_told_what_raft_never_knew() {
     }
 }
 
+/// PR 2973: an ASYNC replica is recovered while a commit that it was not sent waits for another one. Nobody looks again
+/// until the next commit, which does not come.
+#[test]
+fn until_v3_3_a_recovery_could_end_in_the_middle_of_a_commit() {
+    for (recovery_ends_unlocked, expected) in [(true, vec![1, 2]), (false, vec![1, 2, 3])] {
+        let quirks = Quirks { recovery_ends_unlocked, ..Quirks::default() };
+        let instance = InstanceConfig { quirks, ..InstanceConfig::default() };
+        let modes = [Mode::Sync, Mode::Sync, Mode::Async];
+        let mut cluster = Cluster::new(Setup { modes, instance, ..Setup::default() });
+        cluster.append(1);
+        cluster.world.crash(DATA[2], false);
+        cluster.append(2);
+        cluster.world.cut(DATA[1]);
+        cluster.append(3);
+        cluster.world.start(DATA[2]);
+        cluster.seconds(60);
+        assert_eq!(cluster.list(DATA[0]), [1, 2, 3], "MAIN commits, whatever its replicas do");
+        assert_eq!(cluster.list(DATA[2]), expected, "unlocked: {recovery_ends_unlocked}");
+    }
+}
+
 #[test]
 fn instances_are_registered_with_their_addresses_and_never_twice() {
     let mut cluster = Cluster::new(Setup::default());

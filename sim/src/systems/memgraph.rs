@@ -346,6 +346,7 @@ quirks! {
     DemotionDeadlocks demotion_deadlocks "A demotion and a commit wait for each other.",
     GroupForgotten group_forgotten "A coordinator that restarts is alone in its group.",
     RecoveryGoesOn recovery_goes_on "A recovery goes on after a step that failed.",
+    RecoveryEndsUnlocked recovery_ends_unlocked "A recovery ends without the lock that commits hold.",
     DemotionDoesNotWait demotion_does_not_wait "A demotion does not wait for the transaction being committed.",
     RpcBeforeRaft rpc_before_raft "UNREGISTER INSTANCE tells MAIN first and writes Raft's entry then.",
     LeaderAddedAgain leader_added_again "ADD COORDINATOR adds the leader a second time.",

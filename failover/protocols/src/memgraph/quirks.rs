@@ -61,6 +61,9 @@ pub struct Quirks {
     /// v2.22, fixed in v3.0 (issue 2621, PR 2617): a recovery goes on with its next step after one that failed: the
     /// replica has a hole.
     pub recovery_goes_on: bool,
+    /// v3.2, fixed in v3.3 (PR 2973): a recovery ends without the lock that commits hold: the replica counts as in sync,
+    /// and lacks the transaction under way, which it was not sent.
+    pub recovery_ends_unlocked: bool,
     /// v2.20, fixed in v2.21 (issue 2451, PR 2447): a demotion does not wait for the transaction that is being
     /// committed: its client hears that it was aborted, and a replica may commit it.
     pub demotion_does_not_wait: bool,

@@ -297,8 +297,9 @@ impl Instance {
     /// In sync; but while a transaction is being committed that the replica was not sent, that is seen at its end: the
     /// real MAIN takes the lock that commits hold.
     fn settle(&mut self, at: usize, timestamp: u64) {
+        let unlocked = self.config.quirks.recovery_ends_unlocked;
         let Some(main) = self.main() else { return };
-        let busy = main.commits.is_busy();
+        let busy = main.commits.is_busy() && !unlocked;
         let replica = &mut main.replicas[at];
         replica.misses = 0;
         replica.settling = busy.then_some(timestamp);
