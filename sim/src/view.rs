@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 /// The words that name targets, with their meaning; a system may add its own. Numbered words name one shard, as
 /// `primary:1`.
-pub const WORDS: [(&str, &str); 15] = [
+pub const WORDS: [(&str, &str); 16] = [
     ("primary", "the primary of shard 0"),
     ("primaries", "the primaries of all shards"),
     ("replica", "one replica of shard 0, drawn by the seed"),
@@ -22,6 +22,7 @@ pub const WORDS: [(&str, &str); 15] = [
     ("majority", "all servers but that minority"),
     ("client", "the first client"),
     ("clients", "all clients and probes"),
+    ("anybody", "one process that is no client, drawn by the seed among those that are up"),
     ("everybody", "all processes of the system, its clients too"),
     ("same", "the targets of the fault before"),
 ];
@@ -207,6 +208,14 @@ impl View {
             }
             "client" => self.of_class(NodeClass::Client).into_iter().take(1).collect(),
             "clients" => [self.of_class(NodeClass::Client), self.of_class(NodeClass::Probe)].concat(),
+            "anybody" => {
+                let living = |member: &Member| {
+                    let asks = matches!(member.class, NodeClass::Client | NodeClass::Probe);
+                    member.up && !asks && member.name != "operator"
+                };
+                let at = (0..self.members.len()).filter(|at| living(&self.members[*at]));
+                pick(&at.map(|at| NodeIndex(at as u16)).collect::<Vec<_>>(), random)
+            }
             "everybody" => (0..self.members.len() as u16).map(NodeIndex).collect(),
             "same" => self.last_targets.clone(),
             _ => self.by_name(word),

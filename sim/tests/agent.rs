@@ -80,6 +80,37 @@ fn every_requirement_has_a_row_and_every_row_names_what_exists() {
     }
 }
 
+/// The museum's table and folder name the same entries, each under the incident that it names as its source.
+#[test]
+fn the_museum_has_twenty_failovers_and_ten_backups_disasters_and_tools() {
+    let text = std::fs::read_to_string(root().join("docs/agent-requirements.md")).expect("it is committed");
+    let (_, table) = text.split_once("## Incidents in the museum").expect("the section");
+    let mut listed = BTreeMap::new();
+    for line in table.lines().filter(|line| line.starts_with("| failover |") || line.starts_with("| backup")) {
+        let columns: Vec<&str> = line.split('|').map(str::trim).collect();
+        listed.insert(columns[3].trim_matches('`').to_owned(), (columns[1] == "failover", columns[2].to_owned()));
+    }
+    let folder = std::fs::read_dir(root().join("scenarios/museum/agent")).expect("it is committed");
+    let mut shipped = 0;
+    for entry in folder {
+        let path = entry.expect("readable").path();
+        let name = path.file_stem().and_then(|stem| stem.to_str()).expect("a name").to_owned();
+        let (_, incident) = listed.get(&name).unwrap_or_else(|| panic!("{name} is not in the table"));
+        let scenario = scenario(&format!("museum/agent/{name}"));
+        let source = scenario.source.unwrap_or_else(|| panic!("{name} names no incident"));
+        assert_eq!(*incident, source.trim_end_matches('.').replace('|', "/"), "{name}");
+        assert!(!scenario.caught_by.is_empty() && scenario.remedy.is_some(), "{name} has no remedy");
+        shipped += 1;
+    }
+    assert_eq!(shipped, listed.len(), "the table names what is not there");
+    let distinct = |failover: bool| {
+        let of_side = listed.values().filter(|(side, _)| *side == failover).map(|(_, incident)| incident);
+        of_side.collect::<std::collections::BTreeSet<_>>().len()
+    };
+    assert!(distinct(true) >= 20, "{} incidents of failovers", distinct(true));
+    assert!(distinct(false) >= 10, "{} incidents of backups, disasters and tools", distinct(false));
+}
+
 /// Every file is there, and every test in it that is named.
 fn assert_evidence(row: &str, evidence: &[&str]) {
     for item in evidence {

@@ -98,6 +98,8 @@ pub struct Config {
     pub proposals: Proposals,
     /// Routers are told of a new primary at once; with `pull_every` they ask at that interval instead.
     pub route_pull_every: Option<Span>,
+    /// Clients that a data node serves at a time; `0`: any number.
+    pub max_connections: u32,
     /// Consecutive errors that open a client's circuit breaker; `0`: no breaker.
     pub breaker_errors: u32,
     /// How long the breaker stays open.
@@ -155,6 +157,7 @@ impl Default for Config {
             lease_semantics: LeaseSemantics::Etcd,
             proposals: Proposals::Corrected,
             route_pull_every: None,
+            max_connections: 0,
             breaker_errors: 0,
             breaker_open: Span::secs(30),
             client_silence: Span::secs(1),
@@ -867,6 +870,7 @@ impl Config {
                 mode: self
                     .route_pull_every
                     .map_or(agent::RouteMode::Push, |every| agent::RouteMode::Pull(every.0)),
+                max_connections: self.max_connections,
                 breaker_errors: self.breaker_errors,
                 breaker_open: self.breaker_open.0,
                 silence: self.client_silence.0,

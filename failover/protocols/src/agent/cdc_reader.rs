@@ -133,7 +133,8 @@ impl Node<Agent> for CdcReader {
         match timer {
             Timer::Job(Job::Schedule) => {
                 if !self.saving {
-                    let message = SourceMessage::ReadLog { after: self.known(), digest: false };
+                    let message =
+                        SourceMessage::ReadLog { after: self.known(), digest: false, most: u64::MAX };
                     self.source.ask(cx, message);
                 }
                 cx.set_timer(Timer::Job(Job::Schedule), EVERY);

@@ -200,6 +200,7 @@ impl Client {
             }
             Err(_) if self.reader.is_some_and(|(reader, _)| reader == session) => self.read_elsewhere(cx, id),
             Err(Refusal::Unknown) => self.finish(cx, id, Outcome::Unknown(Failure::Unsafe), address),
+            Err(Refusal::Crowded) => self.finish(cx, id, Outcome::Fail(Failure::Limited), address),
             Err(Refusal::Unsafe) => self.again(cx, session, id, Failure::Unsafe, None),
             Err(Refusal::NotPrimary(hint)) => self.again(cx, session, id, Failure::NotPrimary, hint),
         }
@@ -451,6 +452,15 @@ impl Client {
         }
     }
 
+    /// A connection to a named node is for what is asked now: a node that dies silently would keep it open for ever.
+    fn leave_idle(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId) {
+        let used = self.open.values().any(|open| open.sent == Some(session));
+        if !used && self.direct.get(&session).is_some_and(|direct| direct.queue.is_empty()) {
+            self.direct.remove(&session);
+            cx.close(session);
+        }
+    }
+
     fn on_direct_close(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId) {
         let Some(direct) = self.direct.remove(&session) else { return };
         let to_node = |op: &Op| match op {
@@ -512,6 +522,7 @@ impl Node<Agent> for Client {
                     self.seen = self.seen.max(at);
                 }
                 self.on_result(cx, session, id, result, by);
+                self.leave_idle(cx, session);
             }
             _ => {}
         }

@@ -251,6 +251,8 @@ pub enum Refusal {
     Unsafe,
     /// It began and cannot promise that it will last.
     Unknown,
+    /// Too many clients are connected; nothing was done.
+    Crowded,
 }
 
 /// Between data nodes.

@@ -180,6 +180,8 @@ pub enum Job {
     StoreLook,
     /// Answers of the source may be late.
     SourceLook,
+    /// A process that was killed for its memory is started again.
+    Restart,
 }
 
 /// What the nodes keep on disk.

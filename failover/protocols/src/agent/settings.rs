@@ -556,6 +556,8 @@ pub struct RoutingSettings {
     pub back_off_max: Duration,
     /// How long a client waits for the first answer of a node before it asks the router again.
     pub silence: Duration,
+    /// Clients that a data node serves at a time; 0: any number. Who comes later is told so until somebody leaves.
+    pub max_connections: u32,
     /// Circuit breaker: consecutive errors that open it; 0: no breaker.
     pub breaker_errors: u32,
     /// How long it stays open.
@@ -569,6 +571,7 @@ impl Default for RoutingSettings {
             back_off: Duration::from_millis(50),
             back_off_max: Duration::from_secs(1),
             silence: Duration::from_secs(1),
+            max_connections: 0,
             breaker_errors: 0,
             breaker_open: Duration::from_secs(30),
         }
@@ -618,6 +621,10 @@ pub struct BackupSettings {
     pub read_cost: Duration,
     /// How much of each 100 ms the source may spend on reading blocks; `None`: as long as it takes.
     pub cpu_quota: Option<Duration>,
+    /// Bytes that a backup agent may hold; beyond, it is killed and started again. None: as many as it likes.
+    pub memory_limit: Option<u64>,
+    /// Bytes of log that are archived at a time; None: all that there are.
+    pub archive_piece: Option<u64>,
     /// An agent writes only while it holds the repository's lease.
     pub writer_lease: bool,
     /// How often a restore is drilled; `None`: on order only.
@@ -645,6 +652,8 @@ impl BackupSettings {
             bandwidth: None,
             read_cost: Duration::from_micros(200),
             cpu_quota: None,
+            memory_limit: None,
+            archive_piece: None,
             writer_lease: true,
             drill_every: None,
             costs: Costs {

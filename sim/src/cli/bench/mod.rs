@@ -55,7 +55,7 @@ enum Section {
     Backups,
     /// What peers can make a node of real sockets keep.
     Node,
-    /// What TLS costs a connection.
+    /// What TLS costs a connection and a failover.
     Tls,
     /// Damaged input for every parser.
     Fuzz,
@@ -73,7 +73,7 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             Section::Checkers => checkers::measure(args, &mut table)?,
             Section::Backups => backups::measure(&mut table)?,
             Section::Node => node::measure(&mut table)?,
-            Section::Tls => tls::measure(&mut table)?,
+            Section::Tls => tls::measure(cli, &mut table)?,
             Section::Fuzz => fuzz::measure(args.inputs, &mut table)?,
         }
     }

@@ -1,7 +1,11 @@
-//! What TLS costs a connection: dials over loopback, plain and with certificates on both sides, on this machine.
+//! What TLS costs: a dial over loopback, plain and with certificates on both sides, on this machine; and the phases of a
+//! failover whose streams are plain, and encrypted.
 
-use super::Failure;
 use super::figure::{Bar, Table, median};
+use super::{Cli, Failure};
+use crate::cli::select;
+use crate::run::{Detail, measure as judge, run};
+use crate::scenario::{Scenario, Tls as Encrypted};
 use firedrill_node::certificates::{Authority, Validity, put_identity, put_trust};
 use firedrill_node::driver::{Net, Opening, Side};
 use firedrill_node::tls::{Tls, TlsNet};
@@ -16,7 +20,11 @@ const DIALS: usize = 301;
 const NOW: WallTime = WallTime(1_800_000_000_000_000);
 const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-pub(super) fn measure<W: Write>(table: &mut Table<W>) -> Result<(), Failure> {
+/// The failover whose phases are compared, and its runs.
+const FAILOVER: &str = "agent/primary-crash-quorum";
+const RUNS: u64 = 16;
+
+pub(super) fn measure<W: Write>(cli: &Cli, table: &mut Table<W>) -> Result<(), Failure> {
     table.heading("TLS 1.3 with certificates on both sides, both ends on this machine")?;
     let folder = std::env::temp_dir().join(format!("firedrill-bench-tls-{}", std::process::id()));
     let authority = Authority::new("bench")?;
@@ -28,7 +36,22 @@ pub(super) fn measure<W: Write>(table: &mut Table<W>) -> Result<(), Failure> {
     table.figure("dial and first answer, plain", plain, "us", Bar::None)?;
     table.figure("dial and first answer, TLS", encrypted, "us", Bar::None)?;
     table.figure("what a handshake adds", encrypted - plain, "us", Bar::AtMost(10_000.0))?;
+    let mut scenario = select::scenarios(cli, &[FAILOVER.to_owned()])?.remove(0).scenario;
+    phases(table, "plain", &scenario)?;
+    scenario.network.tls = Some(Encrypted::default());
+    phases(table, "TLS", &scenario)?;
     Ok(())
+}
+
+/// Medians of the two phases in which connections are made.
+fn phases<W: Write>(table: &mut Table<W>, how: &str, scenario: &Scenario) -> io::Result<()> {
+    let measured: Vec<_> = (1..=RUNS)
+        .map(|seed| judge(scenario, &run(scenario, seed, &Detail::default()).records).rto.phases)
+        .collect();
+    let promote = measured.iter().filter_map(|phases| phases.promote).collect();
+    let redirect = measured.iter().filter_map(|phases| phases.redirect).collect();
+    table.figure(&format!("phase promote, {how}, {RUNS} runs"), median(promote), "ms", Bar::None)?;
+    table.figure(&format!("phase redirect, {how}, {RUNS} runs"), median(redirect), "ms", Bar::None)
 }
 
 /// Median time from a dial to the answer to the first byte, in microseconds.

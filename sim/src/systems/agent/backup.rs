@@ -62,6 +62,12 @@ pub struct Backup {
     /// How much of each 100 ms the source may spend on reading; `null`: as long as it takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_quota: Option<Span>,
+    /// Bytes that a backup agent may hold; beyond, it is killed and started again after 10 s. `null`: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<Bytes>,
+    /// Bytes of log that are archived at a time; `null`: all that there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive_piece: Option<Bytes>,
     /// An agent writes only while it holds the repository's lease.
     pub writer_lease: bool,
     /// How often a restore is drilled; `null`: on order only.
@@ -98,6 +104,8 @@ impl Default for Backup {
             read_cost: Span(settings.read_cost),
             cdc: false,
             cpu_quota: None,
+            memory_limit: None,
+            archive_piece: None,
             writer_lease: settings.writer_lease,
             drill_every: None,
             prepare: Span(settings.costs.prepare),
@@ -233,6 +241,8 @@ impl Backup {
             bandwidth: self.bandwidth.map(|rate| rate.0),
             read_cost: self.read_cost.0,
             cpu_quota: self.cpu_quota.map(|quota| quota.0),
+            memory_limit: self.memory_limit.map(|limit| limit.0),
+            archive_piece: self.archive_piece.map(|piece| piece.0),
             writer_lease: self.writer_lease,
             drill_every: self.drill_every.map(|every| every.0),
             costs: Costs {

@@ -23,6 +23,13 @@ use archive::Archive;
 /// How long the right to write lasts; renewed at a third (litestream: 30 s).
 const WRITER_FOR: Duration = Duration::from_secs(30);
 
+/// When a killed process is started again (kubelet: the first back-off is 10 s).
+const RESTARTED_AFTER: Duration = Duration::from_secs(10);
+
+/// What a killed process no longer waits for.
+const TIMERS: [Job; 7] =
+    [Job::Schedule, Job::Again, Job::Throttle, Job::Writer, Job::Archive, Job::StoreLook, Job::SourceLook];
+
 /// Wait before a run that broke begins again.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -71,6 +78,10 @@ pub struct BackupAgent {
     published: u64,
     restarts: u64,
     resumed: u64,
+    /// How often it was killed for its memory.
+    killed: u64,
+    /// Killed, and not started again yet.
+    down: bool,
 }
 
 impl BackupAgent {
@@ -94,7 +105,44 @@ impl BackupAgent {
             published: 0,
             restarts: 0,
             resumed: 0,
+            killed: 0,
+            down: false,
         }
+    }
+
+    /// The process begins, or begins again.
+    fn begin_life(&mut self, cx: &mut Cx<'_, Agent>) {
+        let first = self.backup().schedule.until_next(cx.wall());
+        cx.set_timer(Timer::Job(Job::Schedule), first);
+        self.archive.start(cx);
+        // What was interrupted when this process ended is gone on with at once, whatever the hour.
+        if self.guard.due(self.backup().overlap) {
+            self.begin(cx);
+        }
+    }
+
+    /// A piece of log came. With what else this process holds it must stay below the limit of its container; the kernel
+    /// ends a process that does not, and the supervisor starts it again: all that it had in memory is gone.
+    fn weigh(&mut self, cx: &mut Cx<'_, Agent>, message: &Message) {
+        let Some(limit) = self.backup().memory_limit else { return };
+        let came = match message {
+            Message::Source(SourceMessage::Log { entries, .. }) => chain::log_bytes(entries),
+            _ => return,
+        };
+        let held = came + self.store.held() + self.archive.held();
+        cx.observe(Observation::Gauge { name: "backup_memory_bytes", value: held });
+        if held <= limit {
+            return;
+        }
+        cx.note(|| alloc::format!("killed: {held} bytes are more than the limit of {limit}"));
+        self.store.hang_up(cx);
+        self.source.hang_up(cx);
+        self.archive.hang_up(cx);
+        TIMERS.into_iter().for_each(|job| cx.cancel_timer(Timer::Job(job)));
+        let killed = self.killed + 1;
+        *self = BackupAgent { killed, down: true, ..BackupAgent::new(self.settings.clone(), self.number) };
+        cx.observe(Observation::Gauge { name: "backup_killed", value: killed });
+        cx.set_timer(Timer::Job(Job::Restart), RESTARTED_AFTER);
     }
 
     fn backup(&self) -> &BackupSettings {
@@ -280,7 +328,7 @@ impl BackupAgent {
             Some(number) => self.source.ask(cx, SourceMessage::ReadBlock { number }),
             None => {
                 let after = alloc::vec![copying.session().start];
-                self.source.ask(cx, SourceMessage::ReadLog { after, digest: true });
+                self.source.ask(cx, SourceMessage::ReadLog { after, digest: true, most: u64::MAX });
             }
         }
     }
@@ -445,13 +493,10 @@ impl BackupAgent {
 
 impl Node<Agent> for BackupAgent {
     fn start(&mut self, cx: &mut Cx<'_, Agent>, _disk: &DiskImage<Agent>) {
-        let first = self.backup().schedule.until_next(cx.wall());
-        cx.set_timer(Timer::Job(Job::Schedule), first);
-        self.archive.start(cx);
-        // What was interrupted when this process ended is gone on with at once, whatever the hour.
-        if self.guard.due(self.backup().overlap) {
-            self.begin(cx);
+        if self.backup().memory_limit.is_some() {
+            cx.observe(Observation::Gauge { name: "backup_killed", value: 0 });
         }
+        self.begin_life(cx);
     }
 
     fn on_open(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId, _opened: Opened<Wire>) {
@@ -465,6 +510,10 @@ impl Node<Agent> for BackupAgent {
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId, message: Message) {
+        self.weigh(cx, &message);
+        if self.down {
+            return;
+        }
         match message {
             Message::Store(StoreMessage::Answer { id, answer }) if self.store.owns(session) => {
                 if let Some((ask, answer)) = self.store.on_answer(cx, id, answer) {
@@ -521,6 +570,10 @@ impl Node<Agent> for BackupAgent {
                 let event = self.source.look(cx);
                 self.on_source(cx, event);
                 self.archive.look_at_source(cx);
+            }
+            Job::Restart => {
+                self.down = false;
+                self.begin_life(cx);
             }
             Job::Drill | Job::Prepare => {}
         }

@@ -54,6 +54,22 @@ impl StoreLink {
         self.waiting.len()
     }
 
+    /// Bytes of what waits to be stored.
+    pub fn held(&self) -> u64 {
+        let size = |ask: &StoreAsk| match ask {
+            StoreAsk::Put { object, .. } => object.size(),
+            StoreAsk::Get { .. } | StoreAsk::List | StoreAsk::Delete { .. } => 0,
+        };
+        self.waiting.values().map(size).sum()
+    }
+
+    /// Closes the session.
+    pub fn hang_up(&mut self, cx: &mut Cx<'_, Agent>) {
+        if let Some(session) = self.session.take() {
+            cx.close(session);
+        }
+    }
+
     /// Nothing is unanswered.
     pub fn idle(&self) -> bool {
         self.waiting.is_empty()
@@ -192,6 +208,11 @@ impl SourceLink {
             node: None,
             pending: None,
         }
+    }
+
+    /// Closes the sessions.
+    pub fn hang_up(&mut self, cx: &mut Cx<'_, Agent>) {
+        [self.session.take(), self.router.take()].into_iter().flatten().for_each(|session| cx.close(session));
     }
 
     /// Asks the source, once it is found.

@@ -100,6 +100,8 @@ pub enum SourceMessage {
         after: Vec<Position>,
         /// Also the digest of the state at its end.
         digest: bool,
+        /// No more bytes of it than this, but one entry at least.
+        most: u64,
     },
     /// The log; `after` is `None` if none of the positions is in it.
     Log {
@@ -165,7 +167,7 @@ impl SourceMessage {
                 64 + entries.iter().map(|entry| entry.length() as usize).sum::<usize>()
             }
             SourceMessage::Seed { changes, .. } => changes.iter().map(Change::size).sum(),
-            SourceMessage::ReadLog { after, .. } => 2 + 16 * after.len(),
+            SourceMessage::ReadLog { after, .. } => 10 + 16 * after.len(),
             SourceMessage::Open { .. } | SourceMessage::ReadBlock { .. } | SourceMessage::Seeded { .. } => 17,
         }
     }

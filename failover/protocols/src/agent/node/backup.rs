@@ -28,7 +28,9 @@ impl DataNode {
         match message {
             SourceMessage::Open { parent } => self.offer_backup(cx, session, parent),
             SourceMessage::ReadBlock { number } => self.read_block(cx, session, number),
-            SourceMessage::ReadLog { after, digest } => self.read_log(cx, session, &after, digest),
+            SourceMessage::ReadLog { after, digest, most } => {
+                self.read_log(cx, session, &after, digest, most);
+            }
             SourceMessage::Seed { changes, of } => self.seed(cx, session, &changes, of),
             SourceMessage::Offer(_)
             | SourceMessage::Block { .. }
@@ -111,13 +113,21 @@ impl DataNode {
         }
     }
 
-    fn read_log(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId, after: &[Position], digest: bool) {
+    fn read_log(
+        &mut self,
+        cx: &mut Cx<'_, Agent>,
+        session: SessionId,
+        after: &[Position],
+        digest: bool,
+        most: u64,
+    ) {
         if !self.serves_backups() {
             return cx.close(session);
         }
         let after = after.iter().copied().find(|at| self.wal.matches(*at) && at.lsn <= self.commit);
         let count = after.map_or(0, |after| self.commit.0 - after.lsn.0) as usize;
         let entries = after.map_or(&[][..], |after| self.wal.from(after.lsn.next(), count));
+        let entries = beginning(entries, most);
         let entries: Arc<[Entry]> = Arc::from(entries);
         if digest {
             self.backup.blocks.follow(&self.wal, self.commit);
@@ -185,6 +195,17 @@ impl DataNode {
         }
         all
     }
+}
+
+/// The first entries that have no more than `most` bytes together, but one at least.
+fn beginning(entries: &[Entry], most: u64) -> &[Entry] {
+    let mut bytes = 0;
+    let fits = entries.iter().take_while(|entry| {
+        bytes += u64::from(entry.length());
+        bytes <= most
+    });
+    let count = fits.count().max(1);
+    &entries[..count.min(entries.len())]
 }
 
 fn shown(entry: &Entry) -> (u64, Option<(Key, Value)>) {

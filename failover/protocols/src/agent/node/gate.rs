@@ -112,6 +112,13 @@ impl DataNode {
         op: Op,
         seen: Position,
     ) {
+        let asks_by_name = matches!(op, Op::ReadAt { .. } | Op::Command { .. });
+        if !asks_by_name && self.is_crowded_out(session) {
+            self.turned_away += 1;
+            cx.observe(Observation::Gauge { name: "turned_away", value: self.turned_away });
+            let at = Position { term: self.term, lsn: self.commit };
+            return cx.send(session, Message::Result { id, result: Err(Refusal::Crowded), at });
+        }
         match op {
             Op::ReadAt { key, .. } => self.answer_read(cx, session, id, key),
             Op::Command { words, .. } => self.on_command(cx, session, id, &words),
@@ -135,6 +142,13 @@ impl DataNode {
                 self.refuse(cx, session, id);
             }
         }
+    }
+
+    /// Whether as many clients as may be served came before this one (Envoy: `max_connections` of a circuit breaker).
+    fn is_crowded_out(&self, session: SessionId) -> bool {
+        let limit = self.settings.routing.max_connections as usize;
+        let clients = self.accepted.iter().filter(|(_, kind)| **kind == Kind::Client);
+        limit > 0 && clients.take_while(|(other, _)| **other < session).count() >= limit
     }
 
     fn refuse(&mut self, cx: &mut Cx<'_, Agent>, session: SessionId, id: u64) {

@@ -133,6 +133,8 @@ pub struct DataNode {
     /// The ports that sessions of peers came in on.
     accepted: BTreeMap<SessionId, Kind>,
     denied: u64,
+    /// Operations of clients that were too many.
+    turned_away: u64,
     /// An operator said that this node shall be primary.
     commanded: bool,
     /// Version of the configuration.
@@ -199,6 +201,7 @@ impl DataNode {
             backup: BackupSide::default(),
             accepted: BTreeMap::new(),
             denied: 0,
+            turned_away: 0,
             commanded: false,
             version: 1,
         }

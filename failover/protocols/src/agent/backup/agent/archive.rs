@@ -15,6 +15,8 @@ const KNOWN: usize = 8;
 pub(super) struct Archive {
     settings: Arc<Settings>,
     every: Option<Duration>,
+    /// Bytes that are read at a time.
+    piece: u64,
     store: StoreLink,
     source: SourceLink,
     /// Ends of pieces that are in the store, newest first.
@@ -32,6 +34,7 @@ impl Archive {
             source: SourceLink::new(settings.clone(), crate::agent::settings::SourceChoice::Primary),
             settings,
             every: backup.archive_every,
+            piece: backup.archive_piece.unwrap_or(u64::MAX),
             store: StoreLink::new(backup.store, Wire::Store),
             known: Vec::new(),
             listed: false,
@@ -54,7 +57,8 @@ impl Archive {
         if self.listed && self.store.idle() || self.putting.is_some() {
             let mut after: Vec<Position> = self.known.iter().take(KNOWN).copied().collect();
             after.push(Position::default());
-            self.source.ask(cx, SourceMessage::ReadLog { after, digest: false });
+            let most = self.piece;
+            self.source.ask(cx, SourceMessage::ReadLog { after, digest: false, most });
         }
     }
 
@@ -150,6 +154,16 @@ impl Archive {
         } else if self.source.owns(session) {
             self.source.on_close(session);
         }
+    }
+
+    /// Bytes that wait for the store.
+    pub(super) fn held(&self) -> u64 {
+        self.store.held()
+    }
+
+    pub(super) fn hang_up(&mut self, cx: &mut Cx<'_, Agent>) {
+        self.store.hang_up(cx);
+        self.source.hang_up(cx);
     }
 
     pub(super) fn look_at_store(&mut self, cx: &mut Cx<'_, Agent>) {
