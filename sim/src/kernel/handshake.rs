@@ -10,7 +10,7 @@ use firedrill_node::tls::Refusal;
 use firedrill_protocols::contract::Shard;
 
 /// Time of both sides' processors: signatures and their checks on P-256, as `firedrill bench tls` measures them.
-const WORK_MICROS: u64 = 1_000;
+const WORK_MICROS: u64 = 400;
 /// Bytes of a greeting, and of an answer with a certificate.
 const HELLO_BYTES: usize = 64;
 const ANSWER_BYTES: usize = 1_024;
