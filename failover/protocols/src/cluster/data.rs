@@ -207,9 +207,7 @@ impl ClusterNode {
         let gate = SlotGate { table: &self.table, settings: &self.settings, key_has_left };
         let unknown = self.server.on_message(cx, session, message, &gate);
         if streamed {
-            if self.manual.is_running() {
-                self.todo.manual = true;
-            }
+            // A manual failover that waits for these bytes sees them at the next cron.
             if let Some(Command::Cluster(command)) = unknown {
                 self.on_stream_order(cx, command);
             }

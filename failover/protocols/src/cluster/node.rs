@@ -311,6 +311,10 @@ impl ClusterNode {
         if manual || election {
             self.handle_election(cx, now);
         }
+        if core::mem::take(&mut self.todo.election) {
+            // The original asks for another pass; what it has just sent wakes its loop for it at once.
+            self.handle_election(cx, now);
+        }
         if core::mem::take(&mut self.todo.state) {
             self.update_state(cx, now);
             self.refresh_shard(cx);
