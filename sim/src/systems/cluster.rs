@@ -10,7 +10,7 @@ use firedrill_checkers::record::NodeClass;
 use firedrill_node::cluster_bus::ClusterWire;
 use firedrill_node::driver::Wire;
 use firedrill_protocols::cluster::bus::NodeId;
-use firedrill_protocols::cluster::client::{ClientSettings, ClusterClient};
+use firedrill_protocols::cluster::client::{ClientSettings, ClusterClient, Round};
 use firedrill_protocols::cluster::node::ClusterNode;
 use firedrill_protocols::cluster::orchestrator::{Orchestrator, OrchestratorSettings};
 use firedrill_protocols::cluster::quirks::Quirks;
@@ -156,6 +156,10 @@ pub struct ClientConfig {
     pub refresh_timeout: Span,
     /// Read from replicas.
     pub read_from_replicas: bool,
+    /// No map of slots: the nodes of a shard are asked in turn, the next one after each error, once a `retry_after`. So do
+    /// measuring loops.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub asks_in_turn: bool,
 }
 
 impl Default for ClientConfig {
@@ -165,6 +169,7 @@ impl Default for ClientConfig {
             retry_after: Span(client.retry_after),
             refresh_timeout: Span(client.refresh_timeout),
             read_from_replicas: client.read_from_replicas,
+            asks_in_turn: false,
         }
     }
 }
@@ -301,11 +306,13 @@ impl SystemUnderTest for Config {
         }
         self.orchestrate(&mut build, &members, &seeds);
         self.reshard(&mut build, &members, &seeds);
+        let rounds = if self.client.asks_in_turn { self.rounds(&members, &seeds) } else { Vec::new() };
         let client_settings = Arc::new(ClientSettings {
             seeds,
             retry_after: self.client.retry_after.0,
             refresh_timeout: self.client.refresh_timeout.0,
             read_from_replicas: self.client.read_from_replicas,
+            rounds,
         });
         for client in clients {
             let settings = client_settings.clone();
@@ -355,6 +362,17 @@ impl Config {
         (0..self.extra_replicas).for_each(|_| add(0, Some(0), SlotSet::empty()));
         (0..self.extra_primaries).for_each(|_| add(0, None, SlotSet::empty()));
         members
+    }
+
+    /// The nodes of each shard, in their order.
+    fn rounds(&self, members: &[Member], addresses: &[SocketAddrV4]) -> Vec<Round> {
+        let of = |shard: usize| {
+            let here =
+                members.iter().zip(addresses).filter(move |(member, _)| usize::from(member.shard) == shard);
+            here.map(|(_, &address)| address).collect()
+        };
+        let ranges = even_split(self.shards).into_iter().enumerate();
+        ranges.map(|(shard, slots)| Round { slots, nodes: of(shard) }).collect()
     }
 
     fn settings(&self, specs: Vec<NodeSpec>, members: &[Member]) -> Settings {

@@ -85,6 +85,9 @@ pub struct DataNodes {
     pub persistence: Keep,
     /// On SIGTERM a primary hands over to a replica before it ends, and gives up after so long; 0: it just ends.
     pub hand_over_on_term: Span,
+    /// A hand-over asks replicas for an acknowledgement instead of waiting for their next one. No release does this.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub asks_before_hand_over: bool,
     /// How long a data set takes to be read at start; LOADING meanwhile.
     pub load_time: Span,
     /// `repl-timeout`.
@@ -228,6 +231,7 @@ impl Default for DataNodes {
             priorities: Vec::new(),
             persistence: Keep::default(),
             hand_over_on_term: Span(redis.hand_over_on_term),
+            asks_before_hand_over: redis.asks_before_hand_over,
             load_time: Span(redis.load_time),
             repl_timeout: Span(redis.repl_timeout),
             sync_delay: Span(redis.sync_delay),
@@ -343,6 +347,7 @@ impl Config {
                 Keep::LogAlways => Persistence::LogAlways,
             },
             hand_over_on_term: nodes.hand_over_on_term.0,
+            asks_before_hand_over: nodes.asks_before_hand_over,
             load_time: nodes.load_time.0,
             lag_alert_bytes: nodes.lag_alert.0,
             log_gap: nodes.log_gap.0,

@@ -22,6 +22,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 
 /// Redirections that one operation follows before it gives up its present attempt.
@@ -38,6 +39,18 @@ pub struct ClientSettings {
     pub refresh_timeout: Duration,
     /// Reads go to a replica of the slot, if it has one.
     pub read_from_replicas: bool,
+    /// If not empty, the client keeps no map and follows nobody: it asks the nodes of a shard in turn, the next one after
+    /// each error, once a `retry_after`. So do measuring loops.
+    pub rounds: Vec<Round>,
+}
+
+/// A run of slots and the nodes that may serve it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Round {
+    /// The first slot and the last.
+    pub slots: (u16, u16),
+    /// In the order in which they are asked; not empty.
+    pub nodes: Vec<SocketAddrV4>,
 }
 
 impl Default for ClientSettings {
@@ -47,6 +60,7 @@ impl Default for ClientSettings {
             retry_after: Duration::from_millis(20),
             refresh_timeout: Duration::from_millis(250),
             read_from_replicas: false,
+            rounds: Vec::new(),
         }
     }
 }
@@ -140,6 +154,8 @@ pub struct ClusterClient {
     refresh_due: bool,
     /// The next seed to ask.
     next_seed: usize,
+    /// Whose turn it is in each round.
+    turns: Vec<usize>,
     /// Kinds of value by key, and the kind written last: the guess for other keys.
     shapes: BTreeMap<Key, Shape>,
     usual_shape: Shape,
@@ -150,6 +166,7 @@ impl ClusterClient {
     pub fn new(settings: Arc<ClientSettings>) -> ClusterClient {
         assert!(!settings.seeds.is_empty(), "a client needs a node to ask");
         ClusterClient {
+            turns: vec![0; settings.rounds.len()],
             settings,
             routes: Vec::new(),
             moved: BTreeMap::new(),
@@ -172,7 +189,7 @@ impl ClusterClient {
     /// Asks the next node for the map, unless one is asked already. Not more often than operations are tried again: a
     /// cluster that is down gives the same map each time.
     fn refresh(&mut self, cx: &mut Ctx<'_>) {
-        if self.refreshing.is_some() || self.refresh_due {
+        if self.refreshing.is_some() || self.refresh_due || self.keeps_no_map() {
             return;
         }
         let pause = self.settings.retry_after;
@@ -206,7 +223,26 @@ impl ClusterClient {
         self.retry_rerouted(cx);
     }
 
+    fn keeps_no_map(&self) -> bool {
+        !self.settings.rounds.is_empty()
+    }
+
+    /// A client without a map had an error of this node: the next one's turn.
+    fn turn_away(&mut self, from: SocketAddrV4) {
+        for (round, turn) in self.settings.rounds.iter().zip(&mut self.turns) {
+            if round.nodes[*turn] == from {
+                *turn = (*turn + 1) % round.nodes.len();
+            }
+        }
+    }
+
     fn route(&self, cx: &mut Ctx<'_>, slot: Slot, read: bool) -> Option<SocketAddrV4> {
+        let rounds = self.settings.rounds.iter().zip(&self.turns);
+        for (round, &turn) in rounds {
+            if (round.slots.0..=round.slots.1).contains(&slot.0) {
+                return Some(round.nodes[turn]);
+            }
+        }
         let at = self.routes.partition_point(|route| route.last < slot.0);
         let route = self.routes.get(at).filter(|route| route.first <= slot.0);
         if let Some(route) = route
@@ -253,16 +289,33 @@ impl ClusterClient {
     fn on_lost(&mut self, cx: &mut Ctx<'_>, addr: SocketAddrV4, why: Failure) {
         let Some(connection) = self.drop_connection(addr) else { return };
         let never_open = !connection.open;
+        self.turn_away(addr);
         for awaited in connection.awaited {
             match awaited {
                 Awaited::Nothing => {}
                 Awaited::Map => self.refresh_failed(cx),
+                Awaited::Request(request) if never_open && self.may_ask_the_next(request) => {
+                    self.attempt_next(cx, request);
+                }
                 Awaited::Request(request) if never_open => self.postpone(cx, request, why),
                 Awaited::Request(request) => self.on_unanswered(cx, request, why),
             }
         }
         self.moved.retain(|_, to| *to != addr);
         self.refresh(cx);
+    }
+
+    /// Nobody was asked yet in this turn: a client without a map goes on to the next node, once round.
+    fn may_ask_the_next(&self, request: RequestId) -> bool {
+        let asked = self.pending.get(&request).map_or(REDIRECTIONS_MAX, |pending| pending.redirections);
+        self.keeps_no_map() && asked == 0
+    }
+
+    fn attempt_next(&mut self, cx: &mut Ctx<'_>, request: RequestId) {
+        self.attempt(cx, request);
+        if let Some(pending) = self.pending.get_mut(&request) {
+            pending.redirections = 1;
+        }
     }
 
     /// The answer to a command that was sent will not come.
@@ -377,6 +430,10 @@ impl ClusterClient {
                 pending.redirections += 1;
                 let again = pending.redirections <= REDIRECTIONS_MAX;
                 self.moved.insert(Slot(slot), to);
+                if self.keeps_no_map() {
+                    self.turn_away(addr);
+                    return self.postpone(cx, request, Failure::NotPrimary);
+                }
                 self.refresh(cx);
                 if again {
                     self.attempt_at(cx, request, to, false);
@@ -392,6 +449,7 @@ impl ClusterClient {
             }
             Reply::Error(error) => match refusal(&error) {
                 Refusal::Later(why) if !fixed => {
+                    self.turn_away(addr);
                     self.refresh(cx);
                     self.postpone(cx, request, why);
                 }
@@ -465,6 +523,7 @@ impl ClusterClient {
         self.waiting.retain(|&(_, waiting)| waiting != request);
         self.complete(cx, request, outcome, None);
         if let Some(addr) = at {
+            self.turn_away(addr);
             self.abandon(cx, addr, request);
             self.refresh(cx);
         }

@@ -68,14 +68,14 @@ impl ClusterNode {
     /// Looks at each node: stale links are dropped, pings that are due are sent, silence becomes suspicion.
     fn watch(&mut self, cx: &mut Ctx<'_>, now: Stamp) {
         let timeout = self.settings.node_timeout_ms();
-        self.suspects = 0;
+        // Counted before anybody is suspected anew: this cron's pings do not tell of that yet, the next ones do.
+        self.suspects = self.table.beats.iter().filter(|beat| beat.flags.any(Flags::PFAIL)).count();
         for at in 0..self.table.beats.len() {
             if at == self.table.me.index() {
                 continue;
             }
             let beat = self.table.beats[at];
             let node = NodeId(at as u16);
-            self.suspects += usize::from(beat.flags.any(Flags::PFAIL));
             if beat.ping_sent.is_set() {
                 self.watch_unanswered(cx, node, now, timeout);
             } else if beat.linked
@@ -99,7 +99,6 @@ impl ClusterNode {
         }
         if silence > timeout && !self.table.is_unwell(node) {
             self.table.flags_mut(node).set(Flags::PFAIL);
-            self.suspects += 1;
             self.todo.state = true;
             self.mark_about(cx, Mark::Suspected, node);
             cx.note(|| format!("suspects {}: no sign of life for {silence} ms", self.name(node)));
@@ -177,7 +176,7 @@ impl ClusterNode {
         }
         if self.suspects > 0 {
             let suspected = self.table.ids().filter(|&node| self.table.flags(node).any(Flags::PFAIL));
-            entries.extend(suspected.map(|node| self.entry(node)));
+            entries.extend(suspected.take(self.suspects).map(|node| self.entry(node)));
         }
         entries.into_boxed_slice()
     }

@@ -31,6 +31,10 @@ pub type Ctx<'a> = Cx<'a, Cluster>;
 const NODES_FILE: &str = "nodes.conf";
 /// Period of the cron.
 const CRON: Duration = Duration::from_millis(100);
+/// The original's event loop sleeps in whole milliseconds, rounded up (`ae.c` over `epoll_wait`), and counts the next
+/// period from where it woke: each cron is up to this late, and the lateness adds up. It decides, for example, that what is
+/// due after half the node timeout is done by the fifth cron of 100 ms and not by the sixth.
+const CRON_LATE: Duration = Duration::from_millis(1);
 /// Messages that may wait for a link to open; beyond it the link is as good as dead.
 const HELD_MAX: usize = 64;
 
@@ -341,7 +345,8 @@ impl ClusterNode {
     }
 
     fn cron(&mut self, cx: &mut Ctx<'_>) {
-        cx.set_timer(Timer::Cron, CRON);
+        let late = cx.random().duration(Duration::ZERO, CRON_LATE);
+        cx.set_timer(Timer::Cron, CRON + late);
         let now = self.now(cx);
         self.heartbeat(cx, now);
         self.crons += 1;

@@ -21,6 +21,8 @@ pub(super) struct HandOver {
     /// Hand over even if it has not everything by the deadline.
     force: bool,
     deadline: Option<LocalTime>,
+    /// A replica that has acknowledged this much may take over; the whole history if not said.
+    enough: Option<Offset>,
     /// We have become its replica and wait for it to take over.
     offered: bool,
 }
@@ -53,11 +55,17 @@ impl Server {
             return refuse("ERR FAILOVER target HOST and PORT is not a replica.");
         }
         let deadline = (!timeout.is_zero()).then(|| cx.now() + timeout);
-        self.hand_over = Some(HandOver { to, force, deadline, offered: false });
+        let offset = self.history.offset;
+        let nobody_is_equal = self.attached().all(|(_, _, attached)| attached.acked != offset);
+        // Who answers the question has processed all before it, and the question too.
+        let enough = (self.settings.asks_before_hand_over && nobody_is_equal).then_some(offset);
+        self.hand_over = Some(HandOver { to, force, deadline, enough, offered: false });
         // Without end: it ends with the hand-over.
         self.pause_writes(cx, cx.now() + Duration::from_secs(u32::MAX.into()));
-        self.ask_acknowledgements(cx);
-        cx.set_timer(Timer::HandOver.into(), STEP);
+        if enough.is_some() {
+            self.ask_acknowledgements(cx);
+        }
+        cx.set_timer(Timer::HandOver.into(), Duration::ZERO);
         Reply::Ok
     }
 
@@ -83,10 +91,14 @@ impl Server {
             }
             return;
         }
+        let has_everything = |acked: Offset| match hand_over.enough {
+            Some(enough) => acked >= enough,
+            None => acked == self.history.offset,
+        };
         let ready = self
             .attached()
             .find(|(_, _, attached)| {
-                hand_over.to.is_none_or(|to| to == attached.addr) && attached.acked == self.history.offset
+                hand_over.to.is_none_or(|to| to == attached.addr) && has_everything(attached.acked)
             })
             .map(|(_, _, attached)| attached.addr);
         match (ready, late && hand_over.force, late) {

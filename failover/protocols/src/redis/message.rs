@@ -178,97 +178,89 @@ pub enum Command {
 impl Command {
     /// The words of this command on the wire, in order.
     pub fn each_word(&self, out: &mut impl Words) {
+        texts(out, self.name());
+        self.arguments(out);
+    }
+
+    /// The words that every form of a command begins with; none where its family names them itself.
+    fn name(&self) -> &'static [&'static [u8]] {
+        match self {
+            Command::Data(_)
+            | Command::Replconf(_)
+            | Command::Shutdown(_)
+            | Command::Sentinel(_)
+            | Command::Cluster(_)
+            | Command::Other(_) => &[],
+            // The connection.
+            Command::Ping => &[b"PING"],
+            Command::Hello(_) => &[b"HELLO"],
+            Command::ClientSetName(_) => &[b"CLIENT", b"SETNAME"],
+            Command::ClientCapaRedirect => &[b"CLIENT", b"CAPA", b"redirect"],
+            Command::Select(_) => &[b"SELECT"],
+            Command::Asking => &[b"ASKING"],
+            Command::ReadOnly => &[b"READONLY"],
+            Command::ReadWrite => &[b"READWRITE"],
+            Command::Reset => &[b"RESET"],
+            Command::Quit => &[b"QUIT"],
+            // Transactions and publishing.
+            Command::Multi => &[b"MULTI"],
+            Command::Exec => &[b"EXEC"],
+            Command::Discard => &[b"DISCARD"],
+            Command::Subscribe(_) => &[b"SUBSCRIBE"],
+            Command::PatternSubscribe(_) => &[b"PSUBSCRIBE"],
+            Command::Unsubscribe => &[b"UNSUBSCRIBE"],
+            Command::Publish { .. } => &[b"PUBLISH"],
+            // The server and its other connections.
+            Command::Info => &[b"INFO"],
+            Command::Role => &[b"ROLE"],
+            Command::ClientKill(_) => &[b"CLIENT", b"KILL", b"TYPE"],
+            Command::ClientPause(_) => &[b"CLIENT", b"PAUSE"],
+            Command::ClientUnpause => &[b"CLIENT", b"UNPAUSE"],
+            Command::ConfigRewrite => &[b"CONFIG", b"REWRITE"],
+            // Replication.
+            Command::ReplicaOf(_) => &[b"SLAVEOF"],
+            Command::Psync { .. } => &[b"PSYNC"],
+            Command::Wait { .. } => &[b"WAIT"],
+            Command::Failover { .. } => &[b"FAILOVER"],
+            Command::Migrate { .. } => &[b"MIGRATE"],
+        }
+    }
+
+    /// The words after the name.
+    fn arguments(&self, out: &mut impl Words) {
         match self {
             Command::Data(data) => data.each_word(out),
-            Command::Ping => out.text(b"PING"),
-            Command::Hello(protocol) => {
-                out.text(b"HELLO");
-                protocol.iter().for_each(|&version| out.number(u64::from(version)));
-            }
-            Command::ClientSetName(name) => texts(out, &[b"CLIENT", b"SETNAME", name]),
-            Command::ClientCapaRedirect => texts(out, &[b"CLIENT", b"CAPA", b"redirect"]),
-            Command::ClientKill(kind) => texts(out, &[b"CLIENT", b"KILL", b"TYPE", kind.word()]),
-            Command::ClientPause(span) => {
-                texts(out, &[b"CLIENT", b"PAUSE"]);
-                out.number(millis(*span));
-                out.text(b"WRITE");
-            }
-            Command::ClientUnpause => texts(out, &[b"CLIENT", b"UNPAUSE"]),
-            Command::ConfigRewrite => texts(out, &[b"CONFIG", b"REWRITE"]),
-            Command::Info => out.text(b"INFO"),
-            Command::Role => out.text(b"ROLE"),
-            Command::Multi => out.text(b"MULTI"),
-            Command::Exec => out.text(b"EXEC"),
-            Command::Discard => out.text(b"DISCARD"),
-            Command::Subscribe(channels) => {
-                out.text(b"SUBSCRIBE");
-                channels.iter().for_each(|channel| out.text(channel.name()));
-            }
-            Command::PatternSubscribe(patterns) => {
-                out.text(b"PSUBSCRIBE");
-                patterns.iter().for_each(|pattern| out.text(pattern));
-            }
-            Command::Unsubscribe => out.text(b"UNSUBSCRIBE"),
-            Command::Publish { channel, payload } => {
-                texts(out, &[b"PUBLISH", channel.name()]);
-                payload.word(out);
-            }
-            Command::ReplicaOf(None) => texts(out, &[b"SLAVEOF", b"NO", b"ONE"]),
-            Command::ReplicaOf(Some(addr)) => {
-                out.text(b"SLAVEOF");
-                out.addr(*addr);
-            }
             Command::Replconf(replconf) => replconf.each_word(out),
-            Command::Psync { from, failover } => {
-                out.text(b"PSYNC");
-                match from {
-                    Some((id, offset)) => {
-                        out.hex(&id.0);
-                        out.number(offset.0);
-                    }
-                    None => texts(out, &[b"?", b"-1"]),
-                }
-                when(*failover, out, b"FAILOVER");
-            }
-            Command::Wait { replicas, timeout } => {
-                out.text(b"WAIT");
-                out.number(u64::from(*replicas));
-                out.number(millis(*timeout));
-            }
-            Command::Failover { to, force, timeout, abort } => {
-                out.text(b"FAILOVER");
-                if let Some(addr) = to {
-                    out.text(b"TO");
-                    out.addr(*addr);
-                }
-                when(*force, out, b"FORCE");
-                when(*abort, out, b"ABORT");
-                if !timeout.is_zero() {
-                    out.text(b"TIMEOUT");
-                    out.number(millis(*timeout));
-                }
-            }
-            Command::Select(database) => {
-                out.text(b"SELECT");
-                out.number(u64::from(*database));
-            }
             Command::Shutdown(how) => how.each_word(out),
             Command::Sentinel(command) => command.each_word(out),
             Command::Cluster(command) => command.each_word(out),
-            Command::Migrate { to, keys, timeout } => {
-                out.text(b"MIGRATE");
-                out.addr(*to);
-                texts(out, &[b"", b"0"]);
-                out.number(millis(*timeout));
-                out.text(b"KEYS");
-                keys.iter().for_each(|key| out.key(key));
-            }
-            Command::Asking => out.text(b"ASKING"),
-            Command::ReadOnly => out.text(b"READONLY"),
-            Command::ReadWrite => out.text(b"READWRITE"),
-            Command::Reset => out.text(b"RESET"),
-            Command::Quit => out.text(b"QUIT"),
             Command::Other(words) => words.iter().for_each(|word| out.text(word)),
+            Command::Hello(protocol) => protocol.iter().for_each(|&version| out.number(u64::from(version))),
+            Command::ClientSetName(name) => out.text(name),
+            Command::Select(database) => out.number(u64::from(*database)),
+            Command::Subscribe(channels) => channels.iter().for_each(|channel| out.text(channel.name())),
+            Command::PatternSubscribe(patterns) => patterns.iter().for_each(|pattern| out.text(pattern)),
+            Command::Publish { channel, payload } => {
+                out.text(channel.name());
+                payload.word(out);
+            }
+            Command::ClientKill(kind) => out.text(kind.word()),
+            Command::ClientPause(span) => {
+                out.number(millis(*span));
+                out.text(b"WRITE");
+            }
+            Command::Wait { replicas, timeout } => {
+                out.number(u64::from(*replicas));
+                out.number(millis(*timeout));
+            }
+            Command::ReplicaOf(Some(addr)) => out.addr(*addr),
+            Command::ReplicaOf(None) => texts(out, &[b"NO", b"ONE"]),
+            Command::Psync { from, failover } => psync_words(out, *from, *failover),
+            Command::Failover { to, force, timeout, abort } => {
+                failover_words(out, *to, *force, *timeout, *abort);
+            }
+            Command::Migrate { to, keys, timeout } => migrate_words(out, *to, keys, *timeout),
+            _ => {}
         }
     }
 
@@ -278,6 +270,40 @@ impl Command {
         self.each_word(&mut size);
         size.total()
     }
+}
+
+/// The position a replica asks for: its history and the next byte of it, or nothing.
+fn psync_words(out: &mut impl Words, from: Option<(ReplId, Offset)>, failover: bool) {
+    match from {
+        Some((id, offset)) => {
+            out.hex(&id.0);
+            out.number(offset.0);
+        }
+        None => texts(out, &[b"?", b"-1"]),
+    }
+    when(failover, out, b"FAILOVER");
+}
+
+fn failover_words(out: &mut impl Words, to: Option<Addr>, force: bool, timeout: Duration, abort: bool) {
+    if let Some(addr) = to {
+        out.text(b"TO");
+        out.addr(addr);
+    }
+    when(force, out, b"FORCE");
+    when(abort, out, b"ABORT");
+    if !timeout.is_zero() {
+        out.text(b"TIMEOUT");
+        out.number(millis(timeout));
+    }
+}
+
+/// Several keys are named after an empty one.
+fn migrate_words(out: &mut impl Words, to: Addr, keys: &[Key], timeout: Duration) {
+    out.addr(to);
+    texts(out, &[b"", b"0"]);
+    out.number(millis(timeout));
+    out.text(b"KEYS");
+    keys.iter().for_each(|key| out.key(key));
 }
 
 impl From<Data> for Command {

@@ -392,7 +392,7 @@ impl Server {
         None
     }
 
-    /// Commands with one reply, which may also be queued in a transaction.
+    /// Commands with one reply, which may also be queued in a transaction; `Err` is one that is not ours.
     fn simple<S: RedisSystem>(
         &mut self,
         cx: &mut Cx<'_, S>,
@@ -400,41 +400,79 @@ impl Server {
         command: Command,
         gate: &impl Gate,
     ) -> Result<Reply, Command> {
+        match command {
+            Command::Data(data) => Ok(self.execute(cx, session, data, gate)),
+            Command::Ping => Ok(Reply::Pong),
+            other => self
+                .about_this_connection(session, other)
+                .or_else(|other| self.about_the_server(cx, session, other, gate))
+                .or_else(|other| self.about_replication(cx, session, other, gate)),
+        }
+    }
+
+    /// What a client says of the connection it speaks on.
+    fn about_this_connection(&mut self, session: SessionId, command: Command) -> Result<Reply, Command> {
         Ok(match command {
-            Command::Data(data) => self.execute(cx, session, data, gate),
-            Command::Ping => Reply::Pong,
-            Command::Hello(protocol) => {
-                let protocol = protocol.unwrap_or(2);
-                if let Some(connection) = self.connections.get_mut(&session) {
-                    connection.protocol = protocol;
-                }
-                let replica = !self.is_primary();
-                Reply::Hello(Greeted { protocol, mode: self.mode, replica, connection: session.0 })
-            }
+            Command::Hello(protocol) => self.hello(session, protocol.unwrap_or(2)),
             Command::ClientSetName(_) | Command::Select(_) => Reply::Ok,
             Command::ClientCapaRedirect if self.settings.flavour != Flavour::Valkey => {
                 Reply::Error(Error::Other("ERR unknown subcommand".into()))
             }
             Command::ClientCapaRedirect => self.flag(session, |connection| connection.redirects = true),
-            Command::ClientKill(kind) => Reply::Integer(self.kill(cx, kind, session) as i64),
+            Command::Asking => self.flag(session, |connection| connection.asking = true),
+            Command::ReadOnly => self.flag(session, |connection| connection.read_only = true),
+            Command::ReadWrite => self.flag(session, |connection| connection.read_only = false),
+            Command::Reset => {
+                self.flag(session, |connection| *connection = Connection::new(connection.from));
+                Reply::Simple("RESET".into())
+            }
+            other => return Err(other),
+        })
+    }
+
+    fn hello(&mut self, session: SessionId, protocol: u8) -> Reply {
+        if let Some(connection) = self.connections.get_mut(&session) {
+            connection.protocol = protocol;
+        }
+        let replica = !self.is_primary();
+        Reply::Hello(Greeted { protocol, mode: self.mode, replica, connection: session.0 })
+    }
+
+    /// What concerns the process and its other connections.
+    fn about_the_server<S: RedisSystem>(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        session: SessionId,
+        command: Command,
+        gate: &impl Gate,
+    ) -> Result<Reply, Command> {
+        match command {
+            Command::Info => return Ok(Reply::Info(Box::new(self.info(cx)))),
+            Command::ClientKill(kind) => return Ok(Reply::Integer(self.kill(cx, kind, session) as i64)),
+            Command::Publish { channel, payload } => {
+                return Ok(Reply::Integer(self.publish(cx, channel, payload) as i64));
+            }
             Command::ClientPause(span) => {
                 let until = cx.now() + span;
                 self.pause_writes(cx, until);
-                Reply::Ok
             }
-            Command::ClientUnpause => {
-                self.unpause(cx, gate);
-                Reply::Ok
-            }
-            Command::ConfigRewrite => {
-                self.rewrite_config(cx);
-                Reply::Ok
-            }
-            Command::Info => Reply::Info(Box::new(self.info(cx))),
+            Command::ClientUnpause => self.unpause(cx, gate),
+            Command::ConfigRewrite => self.rewrite_config(cx),
+            other => return Err(other),
+        }
+        Ok(Reply::Ok)
+    }
+
+    /// Who follows whom, and how far.
+    fn about_replication<S: RedisSystem>(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        session: SessionId,
+        command: Command,
+        gate: &impl Gate,
+    ) -> Result<Reply, Command> {
+        Ok(match command {
             Command::Role => Reply::Role(Box::new(self.role())),
-            Command::Publish { channel, payload } => {
-                Reply::Integer(self.publish(cx, channel, payload) as i64)
-            }
             Command::ReplicaOf(primary) if self.refuses_to_follow(primary) => {
                 Reply::Error(Error::Other("ERR The server is already master of others".into()))
             }
@@ -445,34 +483,12 @@ impl Server {
             Command::Failover { to, force, timeout, abort } => {
                 self.failover_command(cx, to, force, timeout, abort, gate)
             }
-            Command::Asking => self.flag(session, |connection| connection.asking = true),
-            Command::ReadOnly => self.flag(session, |connection| connection.read_only = true),
-            Command::ReadWrite => self.flag(session, |connection| connection.read_only = false),
-            Command::Reset => {
-                if let Some(connection) = self.connections.get_mut(&session) {
-                    *connection = Connection::new(connection.from);
-                }
-                Reply::Simple("RESET".into())
-            }
             // WAIT never blocks in a transaction.
             Command::Wait { .. } => {
                 let offset = self.connection(session).map_or(Offset(0), |connection| connection.last_write);
                 Reply::Integer(i64::from(self.acknowledged(offset)))
             }
-            unknown @ (Command::Multi
-            | Command::Exec
-            | Command::Discard
-            | Command::Subscribe(_)
-            | Command::PatternSubscribe(_)
-            | Command::Unsubscribe
-            | Command::Replconf(_)
-            | Command::Psync { .. }
-            | Command::Shutdown(_)
-            | Command::Sentinel(_)
-            | Command::Cluster(_)
-            | Command::Migrate { .. }
-            | Command::Quit
-            | Command::Other(_)) => return Err(unknown),
+            other => return Err(other),
         })
     }
 

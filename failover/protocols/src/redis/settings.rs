@@ -31,6 +31,9 @@ pub struct Settings {
     pub persistence: Persistence,
     /// On SIGTERM a primary hands over to a replica before it ends, and gives up after so long; zero: it just ends.
     pub hand_over_on_term: Duration,
+    /// A hand-over (FAILOVER) asks the replicas for an acknowledgement and is content with what was there before it asked.
+    /// The originals ask nobody and wait for an exact periodic one, up to a second; no release does this.
+    pub asks_before_hand_over: bool,
     /// How long a data set takes to be read at start; the node answers LOADING meanwhile.
     pub load_time: Duration,
     /// Rate at which a snapshot is loaded, in bytes per second; 0 for at once.
@@ -85,6 +88,7 @@ impl Default for Settings {
             min_replicas_max_lag: 10,
             persistence: Persistence::None,
             hand_over_on_term: Duration::ZERO,
+            asks_before_hand_over: false,
             load_time: Duration::ZERO,
             load_rate: 0,
             lag_alert_bytes: 0,
