@@ -263,6 +263,13 @@ pub struct Cost {
     pub write_amplification: Option<f64>,
     /// 99.9th percentile of the latency of writes acknowledged before the first fault; needs 1,000 of them.
     pub write_p999_ms: Option<f64>,
+    /// 99th percentile of the latency of writes that were asked while a backup was copied, and acknowledged before the first
+    /// fault; needs 100 of them.
+    #[serde(default)]
+    pub write_p99_in_backup_ms: Option<f64>,
+    /// Renewals of leases per second of the run, from when the first one was announced.
+    #[serde(default)]
+    pub renewals_per_second: Option<f64>,
 }
 
 /// Verdict over the whole history of a run.

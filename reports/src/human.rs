@@ -250,6 +250,19 @@ mod tests {
     }
 
     #[test]
+    fn the_heading_comes_first_line_by_line() {
+        let mut campaign = sample::campaign(sample::Size::Small);
+        campaign.heading = vec!["Engine 1: 3 runs".into(), "second\u{1b}[31m line".into()];
+        let text = table(&campaign, Style::Plain);
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("Engine 1: 3 runs"));
+        assert!(
+            lines.next().is_some_and(|line| line.starts_with("second") && !line.contains('\u{1b}')),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn plain_style_has_no_escape_codes_even_if_a_name_has_some() {
         let mut campaign = sample::campaign(sample::Size::Small);
         campaign.scenarios[0].summary.name = "evil\u{1b}[31m".into();

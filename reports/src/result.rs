@@ -701,3 +701,21 @@ pub struct ViolationAt {
     /// What, in one line.
     pub what: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_was_kept_before_violations_were_has_none() {
+        let run = StoredRun {
+            violations: vec![ViolationAt { at: SimTime(7), what: "a promise".into() }],
+            ..StoredRun::default()
+        };
+        let mut json = serde_json::to_value(&run).unwrap();
+        assert_eq!(serde_json::from_value::<StoredRun>(json.clone()).unwrap(), run);
+        json.as_object_mut().unwrap().remove("violations");
+        let older: StoredRun = serde_json::from_value(json).unwrap();
+        assert_eq!(older, StoredRun { violations: Vec::new(), ..run });
+    }
+}

@@ -167,7 +167,15 @@ mod tests {
         let named = |name: &str| events.iter().any(|e| e["ph"] == "M" && e["args"]["name"] == name);
         assert!(named("data-1") && named("faults"));
         assert!(events.iter().any(|e| e["cat"] == "fault" && e["ph"] == "b"));
-        assert!(events.iter().any(|e| e["cat"] == "violation"));
+        let what = &campaign.scenarios[1].stored[0].violations[0].what;
+        let told = |e: &&Value| e["ph"] == "i" && e["name"] == format!("VIOLATION {what}");
+        let instant = events.iter().find(told).expect("the violation is an instant");
+        assert_eq!(instant["ts"], json!(26_304_000));
+        // What trace viewers ask of every event: a phase, a process, and a time but for names.
+        for event in events {
+            assert!(event["ph"].is_string() && event["pid"].is_number(), "{event}");
+            assert!(event["ph"] == "M" || event["ts"].is_number(), "{event}");
+        }
     }
 
     #[test]

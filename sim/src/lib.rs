@@ -6,6 +6,7 @@
 
 pub mod backends;
 pub mod campaign;
+mod children;
 pub mod cli;
 pub mod faults;
 pub mod fuzz;

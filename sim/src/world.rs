@@ -23,8 +23,22 @@ pub struct Layout<S: System> {
     pub processes: Vec<Process<S>>,
     /// Host names, as each zone resolves them. Addresses need no name.
     pub names: Names,
+    /// The programs that nodes may start, by their paths.
+    pub programs: BTreeMap<String, Program>,
     /// Number of shards.
     pub shards: u16,
+}
+
+/// What a program does that a node can start. Each process counts its own runs of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Program {
+    /// How long it runs.
+    pub takes: Duration,
+    /// Its exit codes, run by run; the last one is for all later runs too. None: 0.
+    pub exits: Vec<u8>,
+    /// Where it ends with 0, the host name in the first of these arguments (counted from 0) means the address in the second
+    /// one from then on, in every zone.
+    pub renames: Option<(usize, usize)>,
 }
 
 /// A machine.
@@ -299,6 +313,16 @@ pub enum Happening {
     },
 }
 
+/// Bytes on the wire, framing of messages included, of TCP and IP excluded. What one machine's processes say to each
+/// other counts too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// All of them.
+    pub sent: u64,
+    /// Between data nodes: what replication costs.
+    pub replicated: u64,
+}
+
 /// The running world.
 pub trait World {
     /// True time.
@@ -334,6 +358,11 @@ pub trait World {
 
     /// Messages sent so far.
     fn messages(&self) -> u64;
+
+    /// Bytes sent so far, if this world counts them.
+    fn traffic(&self) -> Option<Traffic> {
+        None
+    }
 
     /// The digest of all that happened, if this world is deterministic.
     fn trace(&self) -> Option<crate::trace::TraceHash>;

@@ -86,9 +86,13 @@ fn the_museum_has_twenty_failovers_and_ten_backups_disasters_and_tools() {
     let text = std::fs::read_to_string(root().join("docs/agent-requirements.md")).expect("it is committed");
     let (_, table) = text.split_once("## Incidents in the museum").expect("the section");
     let mut listed = BTreeMap::new();
-    for line in table.lines().filter(|line| line.starts_with("| failover |") || line.starts_with("| backup")) {
+    for line in table.lines().filter(|line| line.starts_with("| failover |") || line.starts_with("| backup"))
+    {
         let columns: Vec<&str> = line.split('|').map(str::trim).collect();
-        listed.insert(columns[3].trim_matches('`').to_owned(), (columns[1] == "failover", columns[2].to_owned()));
+        listed.insert(
+            columns[3].trim_matches('`').to_owned(),
+            (columns[1] == "failover", columns[2].to_owned()),
+        );
     }
     let folder = std::fs::read_dir(root().join("scenarios/museum/agent")).expect("it is committed");
     let mut shipped = 0;

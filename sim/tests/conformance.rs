@@ -114,6 +114,7 @@ fn layout(scripts: [Script; 2]) -> Layout<Puppets> {
         hosts: vec![host(0), host(1)],
         processes: processes.collect(),
         names: Names::default(),
+        programs: Default::default(),
         shards: 1,
     }
 }

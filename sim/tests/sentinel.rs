@@ -109,6 +109,36 @@ fn what_a_cut_off_primary_acknowledged_is_lost_and_seen_to_be() {
 }
 
 #[test]
+fn one_groups_failover_does_not_disturb_another_of_the_same_sentinels() {
+    let scenario = scenario("sentinel/one-of-two-groups-fails-over");
+    for seed in 1..=2 {
+        let records = records(&scenario, seed);
+        let keys = &records.history.keys;
+        let of = |group: u16| {
+            let mine = move |key: u32| keys[key as usize].shard.0 == group;
+            records.history.operations.iter().filter(move |operation| mine(operation.key.0))
+        };
+        assert!(of(0).any(|operation| !operation.outcome.is_ok()), "seed {seed}: the first group was out");
+        assert!(of(1).count() > 1_000 && of(1).all(|operation| operation.outcome.is_ok()), "seed {seed}");
+        let marked = records.observations.iter().filter(|seen| matches!(seen.fact, Fact::Mark { .. }));
+        assert!(marked.clone().count() > 0 && marked.clone().all(|seen| seen.shard.0 == 0), "seed {seed}");
+        assert_eq!(measure(&scenario, &records).truth_agrees, Some(true));
+    }
+}
+
+#[test]
+fn bytes_on_the_wire_are_counted_and_replication_is_a_part_of_them() {
+    let scenario = scenario("sentinel/primary-crash");
+    let records = records(&scenario, 1);
+    let journal = &records.journal;
+    let (sent, replicated) = (journal.bytes_sent.unwrap_or(0), journal.bytes_replicated.unwrap_or(0));
+    assert!(replicated > 0 && replicated < sent, "{replicated} of {sent}");
+    let cost = measure(&scenario, &records).cost;
+    // Two replicas get each write as a command of some forty bytes around its payload, and a full copy after the failover.
+    assert!(cost.write_amplification.is_some_and(|times| times > 2.0), "{cost:?}");
+}
+
+#[test]
 fn a_run_is_the_same_run_again() {
     let scenario = scenario("sentinel/manual-failover-under-load");
     let trace = |seed| run(&scenario, seed, &Detail::default()).trace;

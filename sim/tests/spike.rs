@@ -59,7 +59,10 @@ fn kernel<S: System>(processes: Vec<Process<S>>) -> Kernel<S> {
         record_messages: false,
         notes: false,
     };
-    Kernel::new(Layout { hosts, processes, names: Names::default(), shards: 1 }, settings)
+    Kernel::new(
+        Layout { hosts, processes, names: Names::default(), programs: Default::default(), shards: 1 },
+        settings,
+    )
 }
 
 /// Run until `at`; the answers that came.

@@ -3,7 +3,7 @@
 use super::index::{Run, acknowledged_write, by_clients};
 use super::ms;
 use crate::measure::{Cost, Load};
-use crate::record::{Operation, Outcome, Purpose};
+use crate::record::{Fact, NodeIndex, Operation, Outcome, Purpose, Records, SimTime};
 use crate::stats;
 
 /// Counts the workload and takes the latencies of writes answered before the first fault.
@@ -11,7 +11,8 @@ pub(crate) fn measure(run: &Run) -> (Load, Cost) {
     let journal = &run.records.journal;
     let calm_until = run.fault_times().next().unwrap_or(run.records.end);
     let mut load = Load { messages: journal.messages_sent, ..Load::default() };
-    let (mut latencies, mut writes, mut payload) = (Vec::new(), 0, 0);
+    let copying = backups(run.records);
+    let (mut latencies, mut in_backup, mut writes, mut payload) = (Vec::new(), Vec::new(), 0, 0);
     for operation in run.records.history.operations.iter().filter(|operation| by_clients(operation)) {
         let acked = acknowledged_write(operation);
         writes += u64::from(acked);
@@ -21,7 +22,11 @@ pub(crate) fn measure(run: &Run) -> (Load, Cost) {
         }
         count(&mut load, operation);
         if let Some(completed) = operation.completed.filter(|completed| acked && completed.at < calm_until) {
-            latencies.push(completed.at.0.saturating_sub(operation.invoked.at.0));
+            let asked = operation.invoked.at;
+            latencies.push(completed.at.0.saturating_sub(asked.0));
+            if copying.iter().any(|(from, until)| (*from..*until).contains(&asked)) {
+                in_backup.push(completed.at.0.saturating_sub(asked.0));
+            }
         }
     }
     load.write_p50_ms = quantile(&mut latencies, 500);
@@ -32,8 +37,46 @@ pub(crate) fn measure(run: &Run) -> (Load, Cost) {
         bytes_per_write: journal.bytes_sent.and_then(|bytes| per(bytes, writes)),
         write_amplification: journal.bytes_replicated.and_then(|bytes| per(bytes, payload)),
         write_p999_ms: quantile(&mut latencies, 999).filter(|_| latencies.len() >= 1_000),
+        write_p99_in_backup_ms: quantile(&mut in_backup, 990).filter(|_| in_backup.len() >= 100),
+        renewals_per_second: renewals(run.records),
     };
     (load, cost)
+}
+
+/// Gauge of a process that copies a backup: 1 from its first block to its end, then 0.
+const BACKUP_RUNNING: &str = "backup_running";
+/// Gauge of a lease's holder, announced at each renewal: how many there were.
+const LEASE_RENEWALS: &str = "lease_renewals";
+
+/// When backups were copied.
+fn backups(records: &Records) -> Vec<(SimTime, SimTime)> {
+    let mut open: Vec<(NodeIndex, SimTime)> = Vec::new();
+    let mut spans = Vec::new();
+    for seen in &records.observations {
+        let Fact::Gauge { name, value } = &seen.fact else { continue };
+        if name != BACKUP_RUNNING {
+            continue;
+        }
+        let ended = open.extract_if(.., |(node, _)| *node == seen.node);
+        spans.extend(ended.map(|(_, from)| (from, seen.instant.at)));
+        if *value > 0.0 {
+            open.push((seen.node, seen.instant.at));
+        }
+    }
+    spans.extend(open.into_iter().map(|(_, from)| (from, records.end)));
+    spans
+}
+
+/// Every announcement is one renewal: the counter begins anew with each process.
+fn renewals(records: &Records) -> Option<f64> {
+    let mut renewals = records
+        .observations
+        .iter()
+        .filter(|seen| matches!(&seen.fact, Fact::Gauge { name, .. } if name == LEASE_RENEWALS));
+    let first = renewals.next()?.instant.at;
+    let later = renewals.count();
+    let seconds = records.end.0.saturating_sub(first.0) as f64 / 1e6;
+    (seconds > 0.0).then(|| later as f64 / seconds)
 }
 
 fn count(load: &mut Load, operation: &Operation) {

@@ -1100,6 +1100,36 @@ fn the_tail_of_the_latency_is_told_from_a_thousand_calm_writes_on() {
 }
 
 #[test]
+fn writes_beside_a_backup_and_renewals_of_leases_have_figures_of_their_own() {
+    let mut story = Story::new(30_000);
+    for n in 0..1_000 {
+        let asked = n * 10;
+        // The backup runs from 2 s to 4 s, and another from 6 s until its process ends with the run.
+        let beside = (2_000..4_000).contains(&asked) || asked >= 6_000;
+        story.acked(asked, asked + if beside { 7 } else { 1 }, A);
+    }
+    for (at, running) in [(2_000, 1.0), (4_000, 0.0), (6_000, 1.0)] {
+        story.gauge(at, B, "backup_running", running);
+    }
+    for n in 0..20 {
+        story.gauge(10_000 + n * 1_000, A, "lease_renewals", n as f64);
+    }
+    let cost = story.measure().cost;
+    assert_eq!(cost.write_p99_in_backup_ms, Some(7.0));
+    assert_eq!(cost.renewals_per_second, Some(19.0 / 20.0), "19 more in the 20 s after the first");
+    let mut few = Story::new(30_000);
+    for n in 0..99 {
+        few.acked(n * 10, n * 10 + 1, A);
+    }
+    few.gauge(0, B, "backup_running", 1.0);
+    assert_eq!(
+        few.measure().cost.write_p99_in_backup_ms,
+        None,
+        "99 writes are too few for a 99th percentile"
+    );
+}
+
+#[test]
 fn the_resolution_is_the_distance_of_the_probes_of_the_shard_in_question() {
     let mut story = Story::new(60_000);
     story.good_probes(0, 10_000, 40, A);

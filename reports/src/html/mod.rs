@@ -151,6 +151,22 @@ mod tests {
     }
 
     #[test]
+    fn the_heading_and_each_violation_of_a_drawn_run_are_on_the_page() {
+        let mut campaign = sample::campaign(sample::Size::Small);
+        campaign.heading = vec!["Engine 1: 3 runs".into(), "of the second kind".into()];
+        let run = &mut campaign.scenarios[1].stored[0];
+        let mut second = run.violations[0].clone();
+        (second.at.0, second.what) = (second.at.0 + 1_000_000, "and another promise".into());
+        run.violations.push(second);
+        let page = page(&campaign);
+        for line in &campaign.heading {
+            assert_eq!(page.matches(line.as_str()).count(), 1, "{line}");
+        }
+        assert!(page.contains("27.304s: and another promise."), "in the caption of its picture");
+        assert!(page.contains("VIOLATION  and another promise"), "in the story of its run");
+    }
+
+    #[test]
     fn strange_names_stay_text() {
         let mut campaign = sample::campaign(sample::Size::Small);
         let evil = "\"><script>alert('x')</script>&\u{1}";

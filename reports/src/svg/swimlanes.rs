@@ -559,6 +559,7 @@ fn fit(text: &str, width: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::result::ViolationAt;
     use crate::sample;
 
     fn pictures(scenario: usize) -> Vec<Picture> {
@@ -587,6 +588,20 @@ mod tests {
         let picture = &pictures(1)[0];
         assert!(picture.svg.contains("hatch-conflict") && picture.svg.contains("✖ violation"));
         assert!(picture.caption.contains("✖ 26.304s: data-1 acknowledges"), "{}", picture.caption);
+    }
+
+    #[test]
+    fn of_many_violations_the_first_five_are_drawn() {
+        let mut campaign = sample::campaign(sample::Size::Small);
+        let run = &mut campaign.scenarios[1].stored[0];
+        let at = run.violations[0].at;
+        let violation = |n: u64| ViolationAt { at: SimTime(at.0 + n), what: format!("broken {n}") };
+        run.violations = (0..8).map(violation).collect();
+        let picture = &swimlanes("w", "s", run)[0];
+        let named = (0..8).filter(|n| picture.caption.contains(&format!("broken {n}."))).count();
+        assert_eq!(named, 5, "{}", picture.caption);
+        run.violations = Vec::new();
+        assert!(!swimlanes("w", "s", run)[0].svg.contains("✖ violation"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod capsule;
 mod cross_check;
+mod records;
 mod store;
 mod twin;
 mod verdict;
@@ -10,9 +11,10 @@ mod work;
 
 pub use capsule::{Capsule, CapsuleError};
 pub use cross_check::cross_check;
+pub use records::{PACKED, pack, unpack};
 pub use store::{Store, StoreError, read_plan, read_results, remaining};
 pub use twin::compare_with_twin;
-pub use verdict::{judge, line_from, line_of, line_until_broken};
+pub use verdict::{coarse_probe, judge, line_from, line_of, line_until_broken};
 pub use violations::violations;
 pub use work::{Interrupt, Progress, Task, execute};
 

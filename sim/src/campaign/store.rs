@@ -5,7 +5,7 @@
 //! campaign.json            what is run: scenarios with their text, seeds, engine
 //! runs.jsonl               one line a run, in order
 //! summary.json report.html report.md report.txt junit.xml
-//! capsules/  records/      failing and worst runs, whole
+//! capsules/  records/      failing and worst runs, whole; records as gzip of JSON
 //! records/samples/         every hundredth run, or with `--keep all` all others
 //! ```
 

@@ -2,6 +2,7 @@
 
 use super::{Job, replay_command};
 use crate::run;
+use crate::scenario::Scenario;
 use firedrill_checkers::expect::{self, Aggregation, Expectation};
 use firedrill_checkers::measure::{Linearizability, Measurement};
 use firedrill_reports::result::{
@@ -105,6 +106,19 @@ fn expectations_of_a_run(job: &Job, measurement: &Measurement) -> Vec<RunExpecta
     verdicts
 }
 
+/// A recovery time is good to about the distance of the probes: more than a hundredth of the target is worth a word.
+pub fn coarse_probe(scenario: &Scenario) -> Option<String> {
+    let target = scenario.targets.and_then(|targets| targets.rto).map(|rto| rto.0.as_secs_f64() * 1e3);
+    let target = target.or_else(|| recovery_target(parsed(&scenario.expect).iter()))?;
+    let every = scenario.probe.every.0.as_secs_f64() * 1e3;
+    (every * 100.0 > target).then(|| {
+        format!(
+            "Probes are {every} ms apart, more than a hundredth of the target of {target} ms: \
+             recovery times are good to about {every} ms."
+        )
+    })
+}
+
 fn parsed(texts: &[String]) -> Vec<Expectation> {
     texts.iter().filter_map(|text| expect::parse(text).ok()).collect()
 }
@@ -127,6 +141,7 @@ pub fn judge(job: &Job, lines: Vec<RunLine>) -> ScenarioResult {
     };
     let target = scenario.targets.and_then(|targets| targets.rto).map(|rto| rto.0.as_secs_f64() * 1e3);
     summary.rto_ms.target = target.or_else(|| recovery_target(parsed(&scenario.expect).iter()));
+    summary.notes.extend(coarse_probe(scenario));
     let mut verdict = Verdict::Ok;
     let mut worst_seeds = Vec::new();
     for expectation in parsed(&scenario.expect) {

@@ -4,12 +4,14 @@ use super::{Exit, Failure};
 use clap::ValueEnum;
 use firedrill_checkers::import::{self, ImportError, ImportedHistory, Model};
 use firedrill_checkers::linear::{self, Overall};
-use std::path::PathBuf;
+use firedrill_reports::result::StoredRun;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The history: own JSONL, Jepsen/Knossos EDN, Porcupine logs.
+    /// The history: own JSONL, Jepsen/Knossos EDN, Porcupine logs; or the kept records of a run, compressed or not.
     history: PathBuf,
     /// What its keys hold; told by the operations if not given.
     #[arg(long, value_enum)]
@@ -77,6 +79,9 @@ pub(super) fn main(args: &Args) -> Result<Exit, Failure> {
         Kind::Txn => Model::Transactions,
         Kind::Bank => Model::Bank,
     });
+    if let Some(run) = kept_run(&args.history) {
+        return Ok(judge_kept(args, &run));
+    }
     let refusals_tell = args.failed_cas.map(|meaning| meaning == FailedCas::Mismatch);
     let options = import::Options { model, refusals_tell };
     let mut history = import::open(&args.history, &options).map_err(unreadable)?;
@@ -128,11 +133,36 @@ pub(super) fn main(args: &Args) -> Result<Exit, Failure> {
             history.refusals_ignored
         );
     }
-    Ok(match verdict {
+    Ok(exit_of(verdict))
+}
+
+/// The records of a run that a campaign or `replay --records` kept. They begin with the seed, as no line of a history does.
+fn kept_run(path: &Path) -> Option<StoredRun> {
+    let mut first = [0; 8];
+    std::fs::File::open(path).ok()?.read_exact(&mut first).ok()?;
+    let is_one = first.starts_with(b"{\"seed\"") || first.starts_with(&[0x1f, 0x8b]);
+    is_one.then(|| crate::campaign::unpack(&std::fs::read(path).ok()?))?
+}
+
+/// Judges the history of a kept run.
+fn judge_kept(args: &Args, run: &StoredRun) -> Exit {
+    let threads = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let options = linear::Options { budget_steps: args.budget, threads };
+    let report = linear::check_history(&run.records.history, &options);
+    match args.format {
+        Format::Human => print!("{}", report.to_human()),
+        Format::Json => println!("{}", report.to_json()),
+        Format::Html => print!("{}", report.to_html(&format!("seed {}", run.seed))),
+    }
+    exit_of(report.verdict)
+}
+
+fn exit_of(verdict: Overall) -> Exit {
+    match verdict {
         Overall::Holds => Exit::Holds,
         Overall::Violated => Exit::Verdict(1),
         Overall::Unknown => Exit::Verdict(6),
-    })
+    }
 }
 
 /// A report with what still holds.

@@ -3,7 +3,7 @@
 use super::{Cli, Exit, Failure, select};
 use crate::backends::Backend;
 use crate::campaign::{Job, compare_with_twin, line_of};
-use crate::scenario::load;
+use crate::scenario::{Seeds, load};
 use firedrill_checkers::expect;
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,9 +13,9 @@ use std::process::Command;
 pub(super) struct Args {
     /// Scenarios to replay; none: all but the museum.
     names: Vec<String>,
-    /// Seeds of each.
-    #[arg(long, default_value_t = 4)]
-    seeds: u64,
+    /// Seeds of each: how many, or which, as 1..100000.
+    #[arg(long, default_value = "4")]
+    seeds: String,
     /// Another build of the program (as the debug build) that must make the same runs.
     #[arg(long, value_name = "PROGRAM")]
     against: Option<PathBuf>,
@@ -85,12 +85,12 @@ fn calm_without_faults(jobs: &[Job]) -> bool {
 
 fn jobs(cli: &Cli, args: &Args) -> Result<Vec<Job>, Failure> {
     let loaded = select::scenarios(cli, &args.names)?;
-    let job = |loaded| Job {
-        loaded,
-        seeds: (1..=args.seeds).collect(),
-        own_seeds: false,
-        backend: Backend::Kernel,
+    let seeds = match args.seeds.parse::<u64>() {
+        Ok(count) => format!("1..{}", count.max(1)),
+        Err(_) => args.seeds.clone(),
     };
+    let seeds = Seeds::new(&seeds)?.list(0)?;
+    let job = |loaded| Job { loaded, seeds: seeds.clone(), own_seeds: false, backend: Backend::Kernel };
     Ok(loaded.into_iter().map(job).collect())
 }
 
@@ -131,7 +131,7 @@ fn in_process(program: &std::path::Path, cli: &Cli, args: &Args) -> Result<Diges
     let output = Command::new(program)
         .arg("--scenarios")
         .arg(&cli.scenarios)
-        .args(["doctor", "--digests", "--seeds", &args.seeds.to_string()])
+        .args(["doctor", "--digests", "--seeds", &args.seeds])
         .args(&args.names)
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);

@@ -34,7 +34,7 @@ pub(super) struct Args {
     /// Write the run as a capsule.
     #[arg(long, value_name = "FILE")]
     capsule: Option<PathBuf>,
-    /// Write the run's records as JSON.
+    /// Write the run's records as JSON, compressed if the name ends with .gz.
     #[arg(long, value_name = "FILE")]
     records: Option<PathBuf>,
     /// Write a timeline for Perfetto (Chrome trace JSON).
@@ -160,7 +160,7 @@ fn spans(records: &Records) -> Vec<Span> {
 /// The run's records and its timeline, where they were asked for.
 fn write_records(args: &Args, job: &Job, line: &RunLine, stored: StoredRun) -> Result<(), Failure> {
     if let Some(path) = &args.records {
-        write(path, &serde_json::to_vec(&stored).expect("records are JSON"))?;
+        write(path, &crate::campaign::pack(&stored, &path.to_string_lossy()))?;
     }
     if let Some(path) = &args.trace {
         let mut bytes = Vec::new();

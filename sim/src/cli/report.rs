@@ -94,8 +94,12 @@ pub(super) fn stored_campaign(folder: &Path) -> Result<Campaign, Failure> {
     let plan = read_plan(folder)?;
     let lines = read_results(folder)?;
     let mut campaign = Campaign::default();
+    let mut jobs = Vec::new();
     for planned in &plan.jobs {
-        let loaded = load_text(&planned.text, &planned.path)?;
+        jobs.push((planned, load_text(&planned.text, &planned.path)?));
+    }
+    super::select::tell_apart(jobs.iter().map(|(_, loaded)| (&*loaded.scenario.name, &*loaded.path)))?;
+    for (planned, loaded) in jobs {
         let seeds: Vec<u64> = planned.seeds.iter().filter_map(|seed| seed.parse().ok()).collect();
         let name = loaded.scenario.name.clone();
         let backend = Backend::from_str(&planned.backend, true).unwrap_or_default();
@@ -118,12 +122,14 @@ fn stored_runs(folder: &Path, scenario: &str) -> Vec<StoredRun> {
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
     let named = |path: &PathBuf| {
-        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        name.strip_prefix(&prefix).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = name.strip_suffix(".gz").unwrap_or(&name);
+        let seed = name.strip_suffix(".json").and_then(|name| name.strip_prefix(&prefix));
+        seed.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
     };
     paths
         .iter()
         .filter(|path| named(path))
-        .filter_map(|path| serde_json::from_slice(&std::fs::read(path).ok()?).ok())
+        .filter_map(|path| crate::campaign::unpack(&std::fs::read(path).ok()?))
         .collect()
 }

@@ -3,8 +3,8 @@
 use super::{Cli, Exit, Failure, select};
 use crate::backends::Backend;
 use crate::campaign::{
-    Capsule, Interrupt, Job, Keep, Progress, SAMPLE, Store, Task, cross_check, execute, judge, line_of,
-    line_until_broken, record_of, replay_command, runs_to_keep,
+    Capsule, Interrupt, Job, Keep, PACKED, Progress, SAMPLE, Store, Task, cross_check, execute, judge,
+    line_of, line_until_broken, pack, record_of, replay_command, runs_to_keep,
 };
 use crate::run::Detail;
 use crate::scenario::Seeds;
@@ -247,8 +247,8 @@ fn write_reports(store: &Store, jobs: &[Job], keep: Keep, mut campaign: Campaign
             let stored = record_of(job, seed, why);
             // A report reads and draws what lies in `records/`, not the samples below it.
             let folder = if stored.why == SAMPLE { "records/samples" } else { "records" };
-            let name = format!("{folder}/{}-{}.json", file_name(&result.summary.name), stored.seed);
-            store.write(&name, &serde_json::to_vec(&stored).expect("records are JSON"))?;
+            let name = format!("{folder}/{}-{}{PACKED}", file_name(&result.summary.name), stored.seed);
+            store.write(&name, &pack(&stored, &name))?;
             if stored.why != SAMPLE {
                 result.stored.push(stored);
             }

@@ -23,10 +23,28 @@ pub(super) fn scenarios(cli: &Cli, names: &[String]) -> Result<Vec<Loaded>, Fail
         paths
     };
     let mut loaded = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
     for path in paths {
-        loaded.push(load(&path)?);
+        // Named twice, by its folder and by itself: it is one scenario.
+        if seen.insert(path.clone()) {
+            loaded.push(load(&path)?);
+        }
     }
     Ok(loaded)
+}
+
+/// Results, records and capsules go by the names of scenarios: two that share a file name could not be told apart.
+pub(super) fn tell_apart<'a>(scenarios: impl Iterator<Item = (&'a str, &'a str)>) -> Result<(), Failure> {
+    let mut paths = std::collections::BTreeMap::new();
+    for (name, path) in scenarios {
+        if let Some((other, first)) = paths.insert(super::run::file_name(name), (name, path)) {
+            return Err(Failure::BadInput(format!(
+                "{first} and {path} cannot be part of one campaign: they are called `{other}` and `{name}`\n  help: give \
+                 one of them another `name`, or run them apart"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The same, with the seeds to run.
@@ -38,7 +56,9 @@ pub(super) fn jobs(
 ) -> Result<Vec<Job>, Failure> {
     // One draw of `random:` serves all scenarios, so that they can be compared seed by seed.
     let entropy = entropy();
-    scenarios(cli, names)?
+    let loaded = scenarios(cli, names)?;
+    tell_apart(loaded.iter().map(|loaded| (loaded.scenario.name.as_str(), loaded.path.as_str())))?;
+    loaded
         .into_iter()
         .map(|loaded| {
             let own = loaded.scenario.seeds.clone();
@@ -134,4 +154,19 @@ fn folder(root: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tell_apart;
+
+    #[test]
+    fn scenarios_of_one_campaign_need_names_that_differ_as_file_names_too() {
+        assert!(tell_apart([("a/b", "1.json"), ("a/c", "2.json")].into_iter()).is_ok());
+        for twin in ["a/b", "a-b"] {
+            let refused = tell_apart([("a/b", "1.json"), (twin, "2.json")].into_iter());
+            let text = refused.expect_err("they share a file name").to_string();
+            assert!(text.contains("1.json") && text.contains("2.json") && text.contains(twin), "{text}");
+        }
+    }
 }

@@ -20,6 +20,9 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             println!("{}", serde_json::to_string_pretty(&scenario.scenario).expect("a scenario is JSON"));
         } else {
             println!("{}: valid", scenario.path);
+            if let Some(warning) = crate::campaign::coarse_probe(&scenario.scenario) {
+                eprintln!("{}: warning: {warning}", scenario.path);
+            }
         }
     }
     Ok(Exit::Holds)

@@ -18,14 +18,15 @@ mod tests;
 pub use lateness::Lateness;
 pub use network::Latency;
 
+use crate::children::Children;
 use crate::trace::{StableHasher, TraceHash, Tracer};
-use crate::world::{Action, ClockFault, Data, FaultId, Happening, HostIndex, Layout, Pair, World};
+use crate::world::{Action, ClockFault, Data, FaultId, Happening, HostIndex, Layout, Pair, Traffic, World};
 use clock::Clock;
 use disk::{Disk, SyncFate};
 use firedrill_checkers::record::{Life, NodeIndex, SimTime};
 use firedrill_protocols::contract::{
-    Closed, Cx, DiskError, Duration, Effect, Exhibit, Inspection, Node, Observation, Op, Opened,
-    Orchestration, RequestId, SessionId, Signal, SocketAddrV4, System, Token, WallTime,
+    ChildId, Closed, Cx, DiskError, Duration, Effect, Ended, Exhibit, Inspection, Node, Observation, Op,
+    Opened, Orchestration, RequestId, SessionId, Signal, SocketAddrV4, System, Token, WallTime,
 };
 use lateness::{LateWakes, Wake};
 use network::Network;
@@ -78,6 +79,8 @@ enum Event<S: System> {
     Deferred { node: u16, incarnation: u32, effect: Effect<S> },
     /// A device finishes a sync.
     SyncDone { node: u16, incarnation: u32, token: Token, result: Result<(), DiskError> },
+    /// A program that a process started may have ended.
+    Children,
     /// A process starts.
     Start { node: u16 },
     /// The harness asked to be told.
@@ -116,6 +119,7 @@ enum Input<S: System> {
     Signal(Signal),
     /// A dialler that wants to agree on keys.
     Greeting(ConnId),
+    ChildEnded(ChildId, Ended),
 }
 
 /// One machine.
@@ -142,6 +146,7 @@ pub struct Kernel<S: System> {
     conns: Vec<Conn<S>>,
     ports: BTreeMap<SocketAddrV4, (u16, S::Kind)>,
     names: crate::world::Names,
+    children: Children,
     network: Network,
     loopback: Latency,
     sync: Latency,
@@ -150,6 +155,7 @@ pub struct Kernel<S: System> {
     scratch: Vec<Effect<S>>,
     tracer: Tracer,
     messages: u64,
+    traffic: Traffic,
     record_messages: bool,
     syn_linear_timeouts: u8,
     late_wakes: Option<LateWakes>,
@@ -172,6 +178,7 @@ mod code {
     pub(super) const COMPLETED: u32 = 11;
     pub(super) const OBSERVED: u32 = 12;
     pub(super) const GREETING: u32 = 13;
+    pub(super) const CHILD_ENDED: u32 = 14;
 }
 
 impl<S: System> Kernel<S> {
@@ -211,6 +218,7 @@ impl<S: System> Kernel<S> {
             conns: Vec::new(),
             ports,
             names: layout.names,
+            children: Children::new(layout.programs),
             network,
             loopback: settings.loopback,
             sync: settings.sync,
@@ -219,6 +227,7 @@ impl<S: System> Kernel<S> {
             scratch: Vec::new(),
             tracer: Tracer::new(),
             messages: 0,
+            traffic: Traffic::default(),
             record_messages: settings.record_messages,
             syn_linear_timeouts: settings.syn_linear_timeouts,
             late_wakes: lateness,
@@ -263,6 +272,7 @@ impl<S: System> Kernel<S> {
             Event::SyncDone { node, incarnation, token, result } => {
                 self.sync_done(node, incarnation, token, result);
             }
+            Event::Children => self.bury_children(),
             Event::Start { node } => self.start(node, Data::Kept),
             Event::Alarm(tag) => self.happenings.push(Happening::Alarm(tag)),
         }
@@ -388,6 +398,11 @@ impl<S: System> Kernel<S> {
                 self.trace(code::REQUEST, who, content, || format!("asked {op:?}"));
                 self.step(node, |machine, cx| machine.on_request(cx, request, op, deadline));
             }
+            Input::ChildEnded(child, ended) => {
+                let content = StableHasher::digest(&(child, ended));
+                self.trace(code::CHILD_ENDED, who, content, || format!("{child:?} ended: {ended:?}"));
+                self.step(node, |machine, cx| machine.on_child_ended(cx, child, ended));
+            }
             Input::Signal(signal) => {
                 self.trace(code::SIGNAL, who, 0, || format!("{signal:?}"));
                 self.step(node, |machine, cx| machine.on_signal(cx, signal));
@@ -493,6 +508,26 @@ impl<S: System> Kernel<S> {
             Effect::Busy { .. } => unreachable!("handled by the caller: it delays the rest of the step"),
             Effect::Exit => self.end(node, Life::Exited),
             Effect::Orchestrate { target, action } => self.orchestrate(target, action),
+            Effect::Run { child, program, arguments } => {
+                let incarnation = self.processes[at].incarnation;
+                let due =
+                    self.children.run(NodeIndex(node), incarnation, child, &program, &arguments, self.now);
+                self.queue.push(due, Event::Children);
+            }
+            Effect::KillChild { child } => {
+                self.children.kill(NodeIndex(node), child, self.now);
+                self.queue.push(self.now, Event::Children);
+            }
+        }
+    }
+
+    /// Programs whose time has come end: what they did is done, and whoever started them is told.
+    fn bury_children(&mut self) {
+        for over in self.children.take_due(self.now) {
+            if let Some((name, ip)) = over.renames {
+                self.names.everywhere(&name, crate::world::Resolution::Ip(ip));
+            }
+            self.input(over.node.0, over.incarnation, Input::ChildEnded(over.child, over.ended));
         }
     }
 
@@ -678,6 +713,7 @@ impl<S: System> Kernel<S> {
         for node in 0..self.processes.len() as u16 {
             if self.processes[usize::from(node)].host == host {
                 self.end(node, Life::HostLost);
+                self.children.host_lost(NodeIndex(node));
                 let process = &mut self.processes[usize::from(node)];
                 let mut random = firedrill_protocols::contract::stream(
                     seed,
@@ -896,6 +932,10 @@ impl<S: System> World for Kernel<S> {
 
     fn messages(&self) -> u64 {
         self.messages
+    }
+
+    fn traffic(&self) -> Option<Traffic> {
+        Some(self.traffic)
     }
 
     fn trace(&self) -> Option<TraceHash> {

@@ -3,6 +3,7 @@
 use super::session::{ConnId, Sessions, Side};
 use super::{Disk, Input};
 use crate::world::{FaultId, HostIndex};
+use firedrill_checkers::record::NodeClass;
 use firedrill_protocols::contract::{
     DiskError, Effect, Ipv4Addr, LocalTime, Node, SocketAddrV4, Surroundings, System, Token, WallTime, stream,
 };
@@ -16,6 +17,7 @@ pub(crate) const PURPOSE_DISK: u16 = 3;
 pub(super) struct Process<S: System> {
     pub(super) name: String,
     pub(super) host: HostIndex,
+    pub(super) class: NodeClass,
     /// Its first port: the sender of its datagrams.
     pub(super) address: SocketAddrV4,
     make: crate::world::Factory<S>,
@@ -54,6 +56,7 @@ impl<S: System> Process<S> {
         Process {
             name: process.name,
             host: process.host,
+            class: process.class,
             address: SocketAddrV4::new(ip, process.listens.first().map_or(0, |(port, _)| *port)),
             make: process.make,
             machine: None,

@@ -8,6 +8,7 @@
 use super::network::RETRANSMIT_MICROS;
 use super::*;
 use crate::world::Resolution;
+use firedrill_checkers::record::NodeClass;
 use firedrill_protocols::contract::Endpoint;
 
 /// Index into the world's streams.
@@ -311,6 +312,15 @@ impl<S: System> Kernel<S> {
             Piece::Message(message) => S::wire_size(message),
             Piece::Fin | Piece::Rst => 64,
         };
+        if let Piece::Message(_) = &stalled.piece {
+            let conn = &self.conns[id.0 as usize];
+            let listener = match (&conn.listener, conn.target) {
+                (Some(end), _) => Some(end.node),
+                (None, Target::Host(_, node)) => node,
+                (None, Target::Nowhere) => None,
+            };
+            self.count_bytes(conn.dialler.node, listener, bytes);
+        }
         match self.travel(pair, bytes) {
             Some(span) => {
                 let at = self.now + span;
@@ -323,6 +333,14 @@ impl<S: System> Kernel<S> {
             }
             None => self.stall(id, side, stalled),
         }
+    }
+
+    /// A message goes on the wire between these processes.
+    fn count_bytes(&mut self, one: u16, other: Option<u16>, bytes: usize) {
+        let is_data = |node: u16| self.processes[usize::from(node)].class == NodeClass::Data;
+        let replicated = is_data(one) && other.is_some_and(is_data);
+        self.traffic.sent += bytes as u64;
+        self.traffic.replicated += if replicated { bytes as u64 } else { 0 };
     }
 
     fn pair(&mut self, id: ConnId, side: Side) -> Option<Pair> {
@@ -524,6 +542,7 @@ impl<S: System> Kernel<S> {
         let from_host = self.processes[usize::from(node)].host;
         let pair = (from_host, self.processes[usize::from(receiver)].host);
         let bytes = S::wire_size(&message);
+        self.count_bytes(node, Some(receiver), bytes);
         let spans = if pair.0 == pair.1 {
             self.travel(pair, bytes).into_iter().collect()
         } else if self.network.cut_by(pair).is_empty() {

@@ -114,8 +114,13 @@ impl Stage {
         let mut names = Names::default();
         names.everywhere("hole", Resolution::BlackHole);
         names.everywhere("b", Resolution::Ip(ip(2)));
-        let layout =
-            Layout { hosts: vec![host(1), host(2)], processes: processes.collect(), names, shards: 1 };
+        let layout = Layout {
+            hosts: vec![host(1), host(2)],
+            processes: processes.collect(),
+            names,
+            programs: Default::default(),
+            shards: 1,
+        };
         let settings = Settings {
             seed: 1,
             latencies: vec![Latency::constant(Duration::from_millis(1))],

@@ -595,7 +595,7 @@ impl<'a> Harness<'a> {
         self.recorder.set_truth(self.ground_truth(world));
         let healed = SimTime(self.scenario.heal_at().micros());
         self.record_faults_that_never_struck(now);
-        self.recorder.finish(now, healed, world.messages())
+        self.recorder.finish(now, healed, world)
     }
 
     /// A fault whose event never came is a fault without effect.

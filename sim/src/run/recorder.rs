@@ -1,6 +1,7 @@
 //! Writes the records of a run as it happens.
 
 use crate::view::View;
+use crate::world::World;
 use firedrill_checkers::record::{
     Action, CutClient, Fact, Failure, FaultRecord, History, Instant, KeyIndex, KeyInfo, Life, LifeEvent,
     Mark, MessageRecord, NodeIndex, Observation, Operation, Outcome, Purpose, Records, Returned, Role, Shard,
@@ -170,10 +171,13 @@ impl Recorder {
     }
 
     /// The finished records.
-    pub(super) fn finish(mut self, end: SimTime, healed: SimTime, messages: u64) -> Records {
+    pub(super) fn finish(mut self, end: SimTime, healed: SimTime, world: &dyn World) -> Records {
         self.records.end = end;
         self.records.healed = healed;
-        self.records.journal.messages_sent = messages;
+        let journal = &mut self.records.journal;
+        journal.messages_sent = world.messages();
+        journal.bytes_sent = world.traffic().map(|traffic| traffic.sent);
+        journal.bytes_replicated = world.traffic().map(|traffic| traffic.replicated);
         self.records
     }
 

@@ -1,10 +1,11 @@
 //! Builds the machines and processes of a system.
 
 use crate::scenario::Span;
-use crate::world::{Host, HostIndex, Layout, Names, Process};
+use crate::world::{Host, HostIndex, Layout, Names, Process, Program};
 use firedrill_checkers::record::{NodeClass, SimTime};
 use firedrill_protocols::contract::{Ipv4Addr, Node, Shard, SocketAddrV4, System};
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 /// A client that the harness wants, to be made from the system's client role.
 #[derive(Clone, Debug)]
@@ -45,7 +46,13 @@ pub struct Builder<S: System> {
 impl<S: System> Builder<S> {
     /// An empty layout with one shard.
     pub fn new() -> Self {
-        let layout = Layout { hosts: Vec::new(), processes: Vec::new(), names: Names::default(), shards: 1 };
+        let layout = Layout {
+            hosts: Vec::new(),
+            processes: Vec::new(),
+            names: Names::default(),
+            programs: BTreeMap::new(),
+            shards: 1,
+        };
         Builder { layout }
     }
 
@@ -57,6 +64,11 @@ impl<S: System> Builder<S> {
     /// Host names per zone.
     pub fn names(&mut self) -> &mut Names {
         &mut self.layout.names
+    }
+
+    /// A program that nodes may start.
+    pub fn program(&mut self, path: &str, program: Program) {
+        self.layout.programs.insert(path.to_owned(), program);
     }
 
     /// A machine in zone `zone` of region `region`.

@@ -2,17 +2,17 @@
 
 use super::{Builder, Client, SystemUnderTest};
 use crate::scenario::{Bytes, Span};
-use crate::world::{HostIndex, Layout};
+use crate::world::{HostIndex, Layout, Program, Resolution};
 use firedrill_checkers::record::NodeClass;
 use firedrill_node::driver::Wire;
 use firedrill_node::resp::RespWire;
-use firedrill_protocols::contract::{Shard, SocketAddrV4};
+use firedrill_protocols::contract::{Key, Shard, SocketAddrV4};
 use firedrill_protocols::redis::info::Flavour;
 use firedrill_protocols::redis::settings::{self as data, Persistence};
 use firedrill_protocols::sentinel::client::{Discovery, Policy};
 use firedrill_protocols::sentinel::quirks::Quirks;
 use firedrill_protocols::sentinel::settings::{Group, Settings};
-use firedrill_protocols::sentinel::{self, DataNode, Kind, Sentinel, SentinelSystem};
+use firedrill_protocols::sentinel::{self, DataNode, Kind, Router, Sentinel, SentinelSystem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
@@ -21,6 +21,11 @@ use std::time::Duration;
 const PORT_DATA: u16 = 6379;
 const PORT_SENTINEL: u16 = 26379;
 const GROUP: &str = "mymaster";
+const NOTIFY: &str = "/etc/redis/notify";
+const RECONFIGURE: &str = "/etc/redis/reconfigure-clients";
+/// Arguments of the client-reconfig script: the group's name, the caller's role, the state, the old address and port, the
+/// new address and port. Clients that find a primary by name use the group's.
+const NAME_AND_NEW_ADDRESS: (usize, usize) = (0, 5);
 /// Pika says something to its replicas each two seconds, and drops those that are silent for twenty.
 const PIKA_KEEPALIVE: Duration = Duration::from_secs(2);
 const PIKA_SILENCE_MAX: Duration = Duration::from_secs(20);
@@ -48,6 +53,15 @@ pub struct Config {
     pub placement: Placement,
     /// When the sentinels are started; the data nodes are at zero.
     pub sentinels_start: Span,
+    /// How many groups, of one primary and its replicas each, these sentinels watch. Group `n` is shard `n - 1`; the
+    /// first is called `mymaster`, the others `mymaster-2` and so on. A key belongs to one group.
+    pub groups: u16,
+    /// `notification-script`, told each event of the level "warning".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notification_script: Option<Script>,
+    /// `client-reconfig-script`, told each change of a primary's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_reconfig_script: Option<Script>,
     /// The data nodes.
     pub data: DataNodes,
     /// The clients.
@@ -55,6 +69,21 @@ pub struct Config {
     /// Historical faults that the sentinels have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub quirks: Vec<Quirk>,
+}
+
+/// What a script of the operator does. Each sentinel runs its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Script {
+    /// How long it runs.
+    pub takes: Span,
+    /// Its exit codes, run by run; the last one holds for all later runs. 1: it is run again after 30 s, then 60 s, and so
+    /// on; 2 and more: it is not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exits: Vec<u8>,
+    /// Client-reconfig script: when it ends with 0, the host name `mymaster` means the new primary's address, for clients
+    /// that find the primary by name.
+    pub moves_name: bool,
 }
 
 /// Where sentinels run.
@@ -100,6 +129,8 @@ pub struct DataNodes {
     pub lag_alert: Bytes,
     /// Pika: time between a write to the store and its record in the log.
     pub log_gap: Span,
+    /// A primary whose process was restarted answers LOADING, to its replicas too, until it is told what it is (a proposal).
+    pub protected_restart: bool,
     /// Historical faults that the data nodes have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub quirks: Vec<DataQuirk>,
@@ -170,6 +201,8 @@ pub enum FindsBy {
     AddressAndRole,
     /// Nothing: the first data node for ever.
     Nothing,
+    /// Nothing: the host name `mymaster`, which a client-reconfig script moves.
+    Name,
     /// No sentinel: ROLE of each data node in turn, as proxies that check it.
     AnyNode,
 }
@@ -214,6 +247,9 @@ impl Default for Config {
             reboot_down_after: Span::default(),
             placement: Placement::default(),
             sentinels_start: Span::default(),
+            groups: 1,
+            notification_script: None,
+            client_reconfig_script: None,
             data: DataNodes::default(),
             client: Clients::default(),
             quirks: Vec::new(),
@@ -238,6 +274,7 @@ impl Default for DataNodes {
             backlog: Bytes(redis.backlog_bytes),
             lag_alert: Bytes(redis.lag_alert_bytes),
             log_gap: Span(redis.log_gap),
+            protected_restart: redis.protected_restart,
             quirks: Vec::new(),
         }
     }
@@ -265,7 +302,8 @@ impl SystemUnderTest for Config {
 
     fn layout(&self, clients: &[Client]) -> Layout<SentinelSystem> {
         let mut build = Builder::new();
-        let data_hosts: Vec<HostIndex> = (1..=self.replicas + 1)
+        build.shards(self.groups());
+        let data_hosts: Vec<HostIndex> = (1..=self.nodes_of_a_group() * self.groups())
             .map(|i| build.host(&format!("data-{i}"), &format!("zone-{i}"), "here"))
             .collect();
         let sentinel_hosts: Vec<HostIndex> = (1..=self.sentinels)
@@ -274,16 +312,12 @@ impl SystemUnderTest for Config {
                 _ => build.host(&format!("sentinel-{i}"), &format!("zone-{i}"), "here"),
             })
             .collect();
-        let primary = build.address(data_hosts[0], PORT_DATA);
-        for (at, host) in data_hosts.iter().enumerate() {
-            let settings = self.data_node((at > 0).then_some(primary), at);
-            let me = build.address(*host, PORT_DATA);
-            let (name, ports) = (format!("data-{}", at + 1), [(PORT_DATA, Kind::Data)]);
-            build.process(&name, NodeClass::Data, *host, &ports, Some(Shard(0)), move || {
-                Box::new(DataNode::new(settings.clone(), me))
-            });
-        }
-        let settings = self.sentinel(primary);
+        let nodes: Vec<SocketAddrV4> =
+            data_hosts.iter().map(|host| build.address(*host, PORT_DATA)).collect();
+        let groups: Vec<&[SocketAddrV4]> = nodes.chunks(self.nodes_of_a_group().into()).collect();
+        self.add_data_nodes(&mut build, &data_hosts, &groups);
+        let primaries: Vec<SocketAddrV4> = groups.iter().map(|nodes| nodes[0]).collect();
+        let settings = self.sentinel(&primaries);
         let mut sentinels = Vec::new();
         for (at, host) in sentinel_hosts.iter().enumerate() {
             let (settings, me) = (settings.clone(), build.address(*host, PORT_SENTINEL));
@@ -294,18 +328,26 @@ impl SystemUnderTest for Config {
             });
             build.starts_at(self.sentinels_start);
         }
-        let nodes = data_hosts.iter().map(|host| build.address(*host, PORT_DATA)).collect();
-        let policy = self.policy(primary, nodes);
+        self.add_programs(&mut build, &primaries);
+        let policies: Vec<Policy> =
+            groups.iter().zip(0..).map(|(nodes, group)| self.policy(nodes, group)).collect();
         for (at, client) in clients.iter().enumerate() {
             // Each client's list begins with another sentinel, as a careful operator would configure it.
             let mut order = sentinels.clone();
             order.rotate_left(at % sentinels.len().max(1));
-            let policy = policy.clone();
+            let policies = policies.clone();
             build.client(client, "clients", "here", move || {
-                Box::new(sentinel::Client::new(order.clone(), GROUP.into(), policy.clone()))
+                let client = |(group, policy): (usize, &Policy)| {
+                    sentinel::Client::new(order.clone(), group_name(group as u16).into(), policy.clone())
+                };
+                Box::new(Router::new(policies.iter().enumerate().map(client).collect()))
             });
         }
         build.build()
+    }
+
+    fn shard_of(&self, key: Key) -> Shard {
+        Router::group_of(key, self.groups())
     }
 
     fn wire(&self) -> Option<Rc<dyn Wire<SentinelSystem>>> {
@@ -322,7 +364,55 @@ impl SystemUnderTest for Config {
     }
 }
 
+/// The name of a group, counted from 0.
+fn group_name(group: u16) -> String {
+    match group {
+        0 => GROUP.to_owned(),
+        _ => format!("{GROUP}-{}", group + 1),
+    }
+}
+
 impl Config {
+    fn groups(&self) -> u16 {
+        self.groups.max(1)
+    }
+
+    fn nodes_of_a_group(&self) -> u16 {
+        self.replicas + 1
+    }
+
+    fn add_data_nodes(
+        &self,
+        build: &mut Builder<SentinelSystem>,
+        hosts: &[HostIndex],
+        groups: &[&[SocketAddrV4]],
+    ) {
+        for (at, host) in hosts.iter().enumerate() {
+            let (group, place) =
+                (at / usize::from(self.nodes_of_a_group()), at % usize::from(self.nodes_of_a_group()));
+            let settings = self.data_node((place > 0).then_some(groups[group][0]), place);
+            let (me, shard) = (groups[group][place], Shard(group as u16));
+            let (name, ports) = (format!("data-{}", at + 1), [(PORT_DATA, Kind::Data)]);
+            build.process(&name, NodeClass::Data, *host, &ports, Some(shard), move || {
+                Box::new(DataNode::new(settings.clone(), me).of_shard(shard))
+            });
+        }
+    }
+
+    fn add_programs(&self, build: &mut Builder<SentinelSystem>, primaries: &[SocketAddrV4]) {
+        for (primary, group) in primaries.iter().zip(0..) {
+            build.names().everywhere(&group_name(group), Resolution::Ip(*primary.ip()));
+        }
+        for (path, script) in
+            [(NOTIFY, &self.notification_script), (RECONFIGURE, &self.client_reconfig_script)]
+        {
+            if let Some(script) = script {
+                let renames = script.moves_name.then_some(NAME_AND_NEW_ADDRESS);
+                build.program(path, Program { takes: script.takes.0, exits: script.exits.clone(), renames });
+            }
+        }
+    }
+
     fn data_node(&self, follows: Option<SocketAddrV4>, at: usize) -> data::Settings {
         let nodes = &self.data;
         let pika = nodes.store == Store::Pika;
@@ -351,6 +441,7 @@ impl Config {
             load_time: nodes.load_time.0,
             lag_alert_bytes: nodes.lag_alert.0,
             log_gap: nodes.log_gap.0,
+            protected_restart: nodes.protected_restart,
             quirks: data::Quirks {
                 offset_excludes_pings: nodes.quirks.contains(&DataQuirk::OffsetExcludesPings),
             },
@@ -358,14 +449,17 @@ impl Config {
         }
     }
 
-    fn sentinel(&self, primary: SocketAddrV4) -> Settings {
+    fn sentinel(&self, primaries: &[SocketAddrV4]) -> Settings {
         let quorum = self.quorum.unwrap_or(u32::from(self.sentinels) / 2 + 1);
-        let group = Group {
+        let group = |(primary, number): (&SocketAddrV4, u16)| Group {
+            shard: Shard(number),
+            notification_script: self.notification_script.as_ref().map(|_| NOTIFY.into()),
+            client_reconfig_script: self.client_reconfig_script.as_ref().map(|_| RECONFIGURE.into()),
             down_after: self.down_after.0,
             failover_timeout: self.failover_timeout.0,
             parallel_syncs: self.parallel_syncs,
             reboot_down_after: self.reboot_down_after.0,
-            ..Group::new(GROUP, primary, quorum)
+            ..Group::new(&group_name(number), *primary, quorum)
         };
         let has = |quirk| self.quirks.contains(&quirk);
         let quirks = Quirks {
@@ -377,20 +471,22 @@ impl Config {
             votes_before_saving: has(Quirk::VotesBeforeSaving),
             votes_twice: has(Quirk::VotesTwice),
         };
-        Settings { groups: vec![group], quirks }
+        Settings { groups: primaries.iter().zip(0..).map(group).collect(), quirks }
     }
 
-    fn policy(&self, primary: SocketAddrV4, nodes: Vec<SocketAddrV4>) -> Policy {
+    fn policy(&self, nodes: &[SocketAddrV4], group: u16) -> Policy {
         let client = &self.client;
         Policy {
             discovery: match client.finds_primary_by {
                 FindsBy::Entries => Discovery::Entries,
                 FindsBy::EntriesAndRole => Discovery::EntriesAndRole,
                 FindsBy::AddressAndRole => Discovery::AddressAndRole,
-                FindsBy::Nothing => Discovery::Fixed(primary),
+                FindsBy::Nothing => Discovery::Fixed(nodes[0]),
+                FindsBy::Name => Discovery::Name,
                 FindsBy::AnyNode => Discovery::AnyNode,
             },
-            nodes,
+            nodes: nodes.to_vec(),
+            name: group_name(group).into(),
             resolves_on_error: client.resolves_on_error,
             resolves_on_read_only: client.resolves_on_read_only,
             follows_redirects: client.follows_redirects,

@@ -60,6 +60,14 @@ pub trait Reports<S: System> {
     fn orchestrate(&mut self, target: SocketAddrV4, action: Orchestration) {
         let _ = (target, action);
     }
+    /// The node starts a program; whoever runs it tells its end by [`Handle::child_ended`].
+    fn run(&mut self, child: ChildId, program: &str, arguments: &[String]) {
+        let _ = (child, program, arguments);
+    }
+    /// The node kills one.
+    fn kill_child(&mut self, child: ChildId) {
+        let _ = child;
+    }
     /// A message came; told before the node gets it.
     fn received(&mut self, link: Direction, message: &S::Message) {
         let _ = (link, message);
@@ -89,6 +97,7 @@ pub type Resolver = Box<dyn Fn(&str) -> Resolved>;
 enum Input {
     Request { request: RequestId, op: Op, deadline: Duration },
     Signal(Signal),
+    ChildEnded(ChildId, Ended),
 }
 
 /// A node that its driver and those who look at it share.
@@ -122,6 +131,11 @@ impl<S: System> Handle<S> {
     /// Send a signal.
     pub fn signal(&self, signal: Signal) {
         let _ = self.inputs.send(Input::Signal(signal));
+    }
+
+    /// A program that the node started has ended.
+    pub fn child_ended(&self, child: ChildId, ended: Ended) {
+        let _ = self.inputs.send(Input::ChildEnded(child, ended));
     }
 
     /// Look inside, for ground truth; empty if the node is gone.
@@ -426,6 +440,9 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
                 self.step(|node, cx| node.on_request(cx, request, op, deadline)).await;
             }
             Next::Input(Input::Signal(signal)) => self.step(|node, cx| node.on_signal(cx, signal)).await,
+            Next::Input(Input::ChildEnded(child, ended)) => {
+                self.step(|node, cx| node.on_child_ended(cx, child, ended)).await;
+            }
         }
     }
 
@@ -475,6 +492,10 @@ impl<S: System, N: Net, D: Storage> Driver<S, N, D> {
             Effect::Complete { request, outcome, by } => self.setup.reports.complete(request, outcome, by),
             Effect::Observe { shard, fact } => self.setup.reports.observe(shard, fact),
             Effect::Orchestrate { target, action } => self.setup.reports.orchestrate(target, action),
+            Effect::Run { child, program, arguments } => {
+                self.setup.reports.run(child, &program, &arguments);
+            }
+            Effect::KillChild { child } => self.setup.reports.kill_child(child),
             Effect::Exit => self.exiting = true,
             Effect::Busy { .. } | Effect::Cast { .. } | Effect::After { .. } => {
                 unreachable!("only a send, an answer or a fact can wait for a sync")

@@ -3,6 +3,7 @@
 use super::*;
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::net::SocketAddrV4;
 
 /// What the runner tells a node at each step, and keeps between steps.
@@ -16,7 +17,7 @@ pub struct Surroundings {
     pub random: ChaCha8Rng,
     /// Next session number; the runner draws from it too, for sessions that peers dial.
     pub next_session: u64,
-    /// Next sync token.
+    /// Next sync token; programs that are started draw their numbers from it too.
     pub next_token: u64,
     /// Whether anyone reads notes; if not, their text is never made.
     pub notes: bool,
@@ -157,6 +158,19 @@ impl<'a, S: System> Cx<'a, S> {
     /// Act as the orchestrator of another process.
     pub fn orchestrate(&mut self, target: SocketAddrV4, action: Orchestration) {
         self.effects.push(Effect::Orchestrate { target, action });
+    }
+
+    /// Start a program on this host; `on_child_ended` tells how it ended.
+    pub fn run(&mut self, program: Arc<str>, arguments: Arc<[String]>) -> ChildId {
+        let child = ChildId(self.surroundings.next_token);
+        self.surroundings.next_token += 1;
+        self.effects.push(Effect::Run { child, program, arguments });
+        child
+    }
+
+    /// End a program at once; its end is told as any other.
+    pub fn kill_child(&mut self, child: ChildId) {
+        self.effects.push(Effect::KillChild { child });
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a node can ask of its runner.
 
 use super::{Observation, Outcome, Shard, System};
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::net::SocketAddrV4;
 use core::time::Duration;
@@ -12,6 +13,10 @@ pub struct SessionId(pub u64);
 /// A sync that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
+
+/// A program that a node started; unique within its incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct ChildId(pub u64);
 
 /// An operation of the workload; unique in the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -140,6 +145,29 @@ pub enum Effect<S: System> {
         /// What to do.
         action: Orchestration,
     },
+    /// Start a program on this host. It runs on when the node's process ends; then nobody hears how it ended.
+    Run {
+        /// Named in `on_child_ended`.
+        child: ChildId,
+        /// Its path.
+        program: Arc<str>,
+        /// Its arguments.
+        arguments: Arc<[String]>,
+    },
+    /// End a program at once (SIGKILL); its end is told as any other. Ignored if it has ended.
+    KillChild {
+        /// Which.
+        child: ChildId,
+    },
+}
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum Ended {
+    /// By itself, with this exit code.
+    Code(u8),
+    /// By a signal.
+    Signal(u8),
 }
 
 /// What an orchestrator (Kubernetes, systemd) can do to a process.

@@ -18,6 +18,9 @@
 //! work goes on during a slow sync; a failed one is an event. A process crash keeps what was written and sent; a host
 //! crash keeps what was synced, and maybe part of the rest.
 //!
+//! **Programs.** [`Cx::run`] starts one on the node's host, as a sentinel does with its scripts; its exit code is an
+//! input. What it does to the world is not the node's affair.
+//!
 //! **Two clocks.** [`Cx::now`] is the node's own monotonic clock: it drifts, and stops while a virtual machine is
 //! suspended; timers run on it. [`Cx::wall`] is its wall clock, with offset and jumps. True time is neither, and no
 //! protocol can get it.
@@ -34,7 +37,7 @@ mod time;
 
 pub use context::{After, Cx, Surroundings};
 pub use disk::{DiskError, DiskImage};
-pub use effect::{Effect, Endpoint, Orchestration, RequestId, SessionId, Token};
+pub use effect::{ChildId, Effect, Ended, Endpoint, Orchestration, RequestId, SessionId, Token};
 pub use observe::{Mark, Observation, Role, Shard};
 pub use operation::{Failure, Key, Op, Outcome, Value};
 pub use rand_chacha::ChaCha8Rng;
@@ -143,6 +146,11 @@ pub trait Node<S: System> {
     fn on_signal(&mut self, cx: &mut Cx<'_, S>, signal: Signal) {
         let Signal::Terminate = signal;
         cx.exit();
+    }
+
+    /// A program that this node started has ended.
+    fn on_child_ended(&mut self, cx: &mut Cx<'_, S>, child: ChildId, ended: Ended) {
+        let _ = (cx, child, ended);
     }
 
     /// What this node has to show to the judges of backups, for ground truth only, as [`Node::inspect`]: logs of data

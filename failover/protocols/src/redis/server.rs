@@ -101,6 +101,8 @@ pub struct Server {
     /// Connections that are blocked.
     pub(super) blocked: Vec<SessionId>,
     pub(super) loading: bool,
+    /// It was a primary before its process ended, and serves nothing until somebody tells it what it is now.
+    pub(super) protected: bool,
     /// Writes wait until then.
     pub(super) paused_until: Option<LocalTime>,
     pub(super) hand_over: Option<super::hand_over::HandOver>,
@@ -138,6 +140,7 @@ impl Server {
             good_replicas: 0,
             blocked: Vec::new(),
             loading: false,
+            protected: false,
             paused_until: None,
             hand_over: None,
             select_due: true,
@@ -161,15 +164,18 @@ impl Server {
         }
         self.last_ping_at = cx.now();
         self.saved_at = cx.now();
-        let follows = match disk.last(CONFIG).and_then(S::record) {
-            Some(Record::Config { follows }) => *follows,
-            _ => self.settings.follows,
+        let known = match disk.last(CONFIG).and_then(S::record) {
+            Some(Record::Config { follows }) => Some(*follows),
+            _ => None,
         };
+        let follows = known.unwrap_or(self.settings.follows);
         let continues = self.restore(cx, disk, follows.is_some());
         self.loading = !self.settings.load_time.is_zero() && !self.store.is_empty();
         if self.loading {
             cx.set_timer(Timer::Loaded.into(), self.settings.load_time);
         }
+        self.protected = self.settings.protected_restart && known == Some(None);
+        self.loading |= self.protected;
         // Processes are not started at the same instant: each has its own phase.
         let phase = cx.random().duration(Duration::ZERO, CRON);
         cx.set_timer(Timer::Cron.into(), phase);
@@ -179,6 +185,10 @@ impl Server {
         }
         if !self.loading {
             self.connect(cx);
+        }
+        if self.settings.protected_restart && known.is_none() {
+            // So that the next life knows that it is not the first.
+            self.rewrite_config(cx);
         }
         self.announce(cx);
     }
@@ -325,7 +335,7 @@ impl Server {
         match timer {
             Timer::Cron => self.cron(cx),
             Timer::Loaded => {
-                self.loading = false;
+                self.loading = self.protected;
                 self.connect(cx);
                 self.announce(cx);
             }

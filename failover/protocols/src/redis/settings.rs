@@ -44,6 +44,9 @@ pub struct Settings {
     /// Pika only: time between a write to the store and its record in the log. A process that is killed in between keeps a
     /// write that no replica ever hears of. Zero: both are one step.
     pub log_gap: Duration,
+    /// A primary whose process was restarted answers LOADING, to its replicas too, until a SLAVEOF tells it what it is now
+    /// (proposed in redis #2087, never built).
+    pub protected_restart: bool,
     /// Which historical faults it has.
     pub quirks: Quirks,
 }
@@ -93,6 +96,7 @@ impl Default for Settings {
             load_rate: 0,
             lag_alert_bytes: 0,
             log_gap: Duration::ZERO,
+            protected_restart: false,
             quirks: Quirks::default(),
         }
     }

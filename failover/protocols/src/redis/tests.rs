@@ -521,3 +521,18 @@ fn the_alarm_of_a_lagging_replica_goes_on_once_each_time_the_limit_is_passed() {
     assert_eq!(lag_is(0), (false, 1));
     assert_eq!(lag_is(2_000), (true, 2));
 }
+
+#[test]
+fn a_protected_primary_serves_nobody_after_a_restart_until_it_is_told_what_it_is() {
+    let mut net = Net::new(2, |settings| settings.protected_restart = true);
+    assert_eq!(net.ask(0, set(1, 5)), Reply::Ok, "its first start is no restart");
+    net.run(1);
+    net.restart(0);
+    net.run(5);
+    assert_eq!(net.ask(0, set(1, 6)), Reply::Error(Error::Loading));
+    assert_eq!(net.ask(1, get(1)), value(5), "its emptiness was not copied");
+    assert_eq!(net.ask(1, Command::ReplicaOf(None)), Reply::Ok);
+    assert_eq!(net.ask(0, Command::ReplicaOf(Some(addr(1)))), Reply::Ok);
+    net.run(5);
+    assert_eq!(net.ask(0, get(1)), value(5));
+}

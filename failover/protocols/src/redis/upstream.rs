@@ -84,6 +84,10 @@ impl Upstream {
 impl Server {
     /// SLAVEOF: follow that node, or become a primary.
     pub fn follow<S: RedisSystem>(&mut self, cx: &mut Cx<'_, S>, primary: Option<Addr>, gate: &impl Gate) {
+        if core::mem::take(&mut self.protected) {
+            self.loading = false;
+            self.announce(cx);
+        }
         match primary {
             Some(addr) if self.primary() == Some(addr) => {}
             Some(addr) => self.demote(cx, addr, gate),

@@ -26,6 +26,8 @@ pub struct Policy {
     pub discovery: Discovery,
     /// The data nodes it has in its own configuration, for [`Discovery::AnyNode`].
     pub nodes: Vec<Addr>,
+    /// The host name for [`Discovery::Name`].
+    pub name: Arc<str>,
     /// It asks the sentinels again after any error of the connection; else it dials the old address again
     /// (redis-py #3560: a retry loop stuck on the old primary).
     pub resolves_on_error: bool,
@@ -54,6 +56,9 @@ pub enum Discovery {
     AddressAndRole,
     /// None: the address in the configuration, for ever. A client without Sentinel.
     Fixed(Addr),
+    /// Nobody: a host name in the configuration, resolved at each dial. Whoever fails over lets it mean the new primary
+    /// (a client-reconfig script). The client does not learn which node answers.
+    Name,
     /// No sentinel either: of the nodes in the configuration, in their order, the first whose ROLE says primary. Proxies
     /// that check the role do so.
     AnyNode,
@@ -64,6 +69,7 @@ impl Default for Policy {
         Policy {
             discovery: Discovery::Entries,
             nodes: Vec::new(),
+            name: Arc::from(""),
             resolves_on_error: true,
             resolves_on_read_only: true,
             follows_redirects: false,
@@ -74,6 +80,9 @@ impl Default for Policy {
         }
     }
 }
+
+/// The port of data nodes that are found by name.
+const PORT: u16 = 6379;
 
 /// Stands for answers that nobody waits for.
 const NOBODYS: RequestId = RequestId(u64::MAX);
@@ -94,6 +103,8 @@ pub enum Timer {
 pub struct Client {
     sentinels: Vec<Addr>,
     group: Arc<str>,
+    /// Number of the group, where a process is a client of several.
+    number: u16,
     policy: Policy,
     route: Route,
     /// Index of the sentinel that is asked.
@@ -122,9 +133,9 @@ enum Route {
     /// A sentinel is being asked.
     Asking,
     /// The primary is dialled, or asked who it is.
-    Connecting { session: SessionId, addr: Addr },
+    Connecting { session: SessionId, addr: Option<Addr> },
     /// Operations go there.
-    Open { session: SessionId, addr: Addr, sent: VecDeque<Sent> },
+    Open { session: SessionId, addr: Option<Addr>, sent: VecDeque<Sent> },
 }
 
 /// A connection to a node that an operation named.
@@ -156,6 +167,7 @@ impl Client {
         Client {
             sentinels,
             group,
+            number: 0,
             policy,
             route: Route::None,
             asked: 0,
@@ -170,6 +182,23 @@ impl Client {
         }
     }
 
+    /// The same as one of several in a process.
+    pub(super) fn numbered(mut self, number: u16) -> Client {
+        self.number = number;
+        self
+    }
+
+    fn timer(&self, timer: Timer) -> super::Timer {
+        super::Timer::Client(self.number, timer)
+    }
+
+    /// Whether it dialled this session, or is in it.
+    pub(super) fn owns(&self, session: SessionId) -> bool {
+        self.route_session() == Some(session)
+            || self.sentinel_with(session).is_some()
+            || self.direct_with(session).is_some()
+    }
+
     // --- finding the primary ---
 
     /// Begins to look for the primary, if nothing is under way.
@@ -180,6 +209,7 @@ impl Client {
         let stuck = !self.policy.resolves_on_error;
         match (self.policy.discovery, self.known) {
             (Discovery::Fixed(addr), _) => self.dial(cx, addr),
+            (Discovery::Name, _) => self.dial_name(cx),
             (Discovery::AnyNode, _) => {
                 self.asked = 0;
                 self.dial_candidate(cx);
@@ -202,9 +232,11 @@ impl Client {
         let session = self.sentinel_session(cx, addr);
         let question = match self.policy.discovery {
             Discovery::AddressAndRole => SentinelCommand::PrimaryAddr(self.group.clone()),
-            Discovery::Entries | Discovery::EntriesAndRole | Discovery::Fixed(_) | Discovery::AnyNode => {
-                SentinelCommand::Primaries
-            }
+            Discovery::Entries
+            | Discovery::EntriesAndRole
+            | Discovery::Fixed(_)
+            | Discovery::Name
+            | Discovery::AnyNode => SentinelCommand::Primaries,
         };
         cx.send(session, Message::Command(Command::Sentinel(question)));
         self.be_patient(cx);
@@ -274,8 +306,18 @@ impl Client {
 
     fn dial(&mut self, cx: &mut Cx<'_, SentinelSystem>, addr: Addr) {
         let session = cx.open(addr, Kind::Data);
+        self.introduce(cx, session, Some(addr));
+    }
+
+    fn dial_name(&mut self, cx: &mut Cx<'_, SentinelSystem>) {
+        let session = cx.open(Endpoint::Name(self.policy.name.clone(), PORT), Kind::Data);
+        self.introduce(cx, session, None);
+    }
+
+    /// Begins a connection to what may be the primary; `addr`: where it leads, if that is known.
+    fn introduce(&mut self, cx: &mut Cx<'_, SentinelSystem>, session: SessionId, addr: Option<Addr>) {
         let question = match self.policy.discovery {
-            Discovery::Entries | Discovery::Fixed(_) => Command::Hello(Some(3)),
+            Discovery::Entries | Discovery::Fixed(_) | Discovery::Name => Command::Hello(Some(3)),
             Discovery::EntriesAndRole | Discovery::AddressAndRole | Discovery::AnyNode => Command::Role,
         };
         cx.send(session, Message::Command(question));
@@ -283,7 +325,7 @@ impl Client {
             cx.send(session, Message::Command(Command::ClientCapaRedirect));
         }
         self.redirected = None;
-        self.known = Some(addr);
+        self.known = addr;
         self.route = Route::Connecting { session, addr };
         self.be_patient(cx);
     }
@@ -297,7 +339,7 @@ impl Client {
             self.give_up_dial(cx);
             return;
         }
-        cx.cancel_timer(super::Timer::Client(Timer::Patience));
+        cx.cancel_timer(self.timer(Timer::Patience));
         let answers_to_come = usize::from(self.policy.follows_redirects);
         let sent = core::iter::repeat_n(Sent::Operation(NOBODYS), answers_to_come).collect();
         self.route = Route::Open { session, addr, sent };
@@ -309,14 +351,14 @@ impl Client {
     /// Nothing can be done now; the retry timer tries again while operations wait.
     fn rest(&mut self, cx: &mut Cx<'_, SentinelSystem>) {
         self.route = Route::None;
-        cx.cancel_timer(super::Timer::Client(Timer::Patience));
+        cx.cancel_timer(self.timer(Timer::Patience));
         if !self.waiting.is_empty() {
-            cx.set_timer(super::Timer::Client(Timer::Retry), self.policy.retry);
+            cx.set_timer(self.timer(Timer::Retry), self.policy.retry);
         }
     }
 
     fn be_patient(&self, cx: &mut Cx<'_, SentinelSystem>) {
-        cx.set_timer(super::Timer::Client(Timer::Patience), self.policy.connect_timeout);
+        cx.set_timer(self.timer(Timer::Patience), self.policy.connect_timeout);
     }
 
     /// The sentinel or the node that we wait for is silent.
@@ -351,14 +393,14 @@ impl Client {
         }
     }
 
-    fn give_up_sent(&mut self, cx: &mut Cx<'_, SentinelSystem>, sent: VecDeque<Sent>, addr: Addr) {
+    fn give_up_sent(&mut self, cx: &mut Cx<'_, SentinelSystem>, sent: VecDeque<Sent>, addr: Option<Addr>) {
         for sent in sent {
             let request = match sent {
                 Sent::Operation(request) | Sent::Wait(request) => request,
                 // Its WAIT follows.
                 Sent::Write(_) => continue,
             };
-            self.finish(cx, request, Outcome::Unknown(Failure::Disconnected), Some(addr));
+            self.finish(cx, request, Outcome::Unknown(Failure::Disconnected), addr);
         }
     }
 
@@ -405,13 +447,19 @@ impl Client {
                     Reply::Integer(_) => Outcome::Unknown(Failure::Unsafe),
                     _ => Outcome::Unknown(Failure::Other),
                 };
-                self.finish(cx, request, outcome, Some(addr));
+                self.finish(cx, request, outcome, addr);
             }
             None => {}
         }
     }
 
-    fn on_result(&mut self, cx: &mut Cx<'_, SentinelSystem>, request: RequestId, reply: Reply, addr: Addr) {
+    fn on_result(
+        &mut self,
+        cx: &mut Cx<'_, SentinelSystem>,
+        request: RequestId,
+        reply: Reply,
+        addr: Option<Addr>,
+    ) {
         let Some(operation) = self.operations.get(&request) else { return };
         if reply == Reply::Error(Error::WrongType) && !self.strings && matches!(operation.op, Op::Read { .. })
         {
@@ -435,7 +483,7 @@ impl Client {
             _ => false,
         };
         let outcome = outcome_of(&operation.op, reply);
-        self.finish(cx, request, outcome, Some(addr));
+        self.finish(cx, request, outcome, addr);
         if leave {
             // The old address is known to be wrong, even to a client that would dial it again.
             self.known = None;
@@ -505,7 +553,7 @@ impl Client {
         let Some(next) = self.operations.values().map(|operation| operation.deadline).min() else { return };
         if self.deadline_set.is_none_or(|set| next < set) {
             self.deadline_set = Some(next);
-            cx.set_timer(super::Timer::Client(Timer::Deadline), next.since(cx.now()));
+            cx.set_timer(self.timer(Timer::Deadline), next.since(cx.now()));
         }
     }
 
@@ -632,9 +680,9 @@ impl Node<SentinelSystem> for Client {
 
     fn on_timer(&mut self, cx: &mut Cx<'_, SentinelSystem>, timer: super::Timer) {
         match timer {
-            super::Timer::Client(Timer::Deadline) => self.on_deadline(cx),
-            super::Timer::Client(Timer::Retry) => self.resolve_if_wanted(cx),
-            super::Timer::Client(Timer::Patience) => self.on_impatience(cx),
+            super::Timer::Client(_, Timer::Deadline) => self.on_deadline(cx),
+            super::Timer::Client(_, Timer::Retry) => self.resolve_if_wanted(cx),
+            super::Timer::Client(_, Timer::Patience) => self.on_impatience(cx),
             super::Timer::Data(_) | super::Timer::Tick => {}
         }
     }

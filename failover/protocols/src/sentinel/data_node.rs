@@ -25,6 +25,12 @@ impl DataNode {
         DataNode { server: Server::new(settings, me, Mode::Standalone), leaving: None, handing_over: false }
     }
 
+    /// The same, as a node of this shard to observers.
+    pub fn of_shard(mut self, shard: Shard) -> DataNode {
+        self.server.shard = shard;
+        self
+    }
+
     /// SIGTERM: a primary with a replica may first hand over to it, by a FAILOVER of its own (proposed for servers outside
     /// a cluster in valkey #2349); it ends when that is decided.
     fn terminate(&mut self, cx: &mut Cx<'_, SentinelSystem>) {
@@ -56,7 +62,7 @@ impl DataNode {
 impl Node<SentinelSystem> for DataNode {
     fn start(&mut self, cx: &mut Cx<'_, SentinelSystem>, disk: &DiskImage<SentinelSystem>) {
         // Data nodes know no epochs: only sentinels do.
-        cx.observe(Observation::Epoch(0));
+        cx.observe_shard(self.server.shard, Observation::Epoch(0));
         self.server.start(cx, disk);
     }
 

@@ -31,7 +31,7 @@ impl Sentinel {
         group.declared = declared;
         let addr = group.primary.addr;
         if declared {
-            cx.mark(Mark::Declared, Some(addr));
+            self.mark(cx, index, Mark::Declared, addr);
         }
         self.event_about(cx, if declared { "+odown" } else { "-odown" }, index, Who::Primary);
     }
@@ -65,6 +65,8 @@ impl Sentinel {
         self.unsaved = true;
         self.set_role(cx, Role::Candidate);
         cx.observe(Observation::Epoch(self.epoch));
+        let epoch = self.epoch;
+        self.event(cx, "+new-epoch", Some(index), move || format!("{epoch}"));
         self.event_about(cx, "+try-failover", index, Who::Primary);
     }
 
@@ -113,7 +115,7 @@ impl Sentinel {
     /// Rule 4: one vote in an epoch, to the first who asks, saved before it is told. The voter need not think that the
     /// primary is down. Whoever votes for another leaves that one the time of two failover timeouts.
     fn vote(&mut self, cx: &mut Cx<'_, SentinelSystem>, index: usize, epoch: u64, candidate: RunId) -> Vote {
-        self.see_epoch(cx, epoch);
+        self.see_epoch(cx, index, epoch);
         let now = cx.wall();
         let group = &mut self.groups[index];
         let free = group.leader_epoch < epoch || self.quirks.votes_twice;
@@ -126,19 +128,19 @@ impl Sentinel {
                 group.failover.started_at = Some(later(now, desync));
             }
             let text = format_vote(candidate, self.epoch);
-            self.event(cx, "+vote-for-leader", text);
+            self.event(cx, "+vote-for-leader", Some(index), text);
         }
         let group = &self.groups[index];
         Vote { leader: group.leader.unwrap_or_default(), epoch: group.leader_epoch }
     }
 
-    /// An epoch larger than ours was heard of.
-    pub(super) fn see_epoch(&mut self, cx: &mut Cx<'_, SentinelSystem>, epoch: u64) {
+    /// An epoch larger than ours was heard of, on account of this group.
+    pub(super) fn see_epoch(&mut self, cx: &mut Cx<'_, SentinelSystem>, index: usize, epoch: u64) {
         if epoch > self.epoch {
             self.epoch = epoch;
             self.unsaved = true;
             cx.observe(Observation::Epoch(epoch));
-            self.event(cx, "+new-epoch", move || format!("{epoch}"));
+            self.event(cx, "+new-epoch", Some(index), move || format!("{epoch}"));
         }
     }
 

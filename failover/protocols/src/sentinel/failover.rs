@@ -5,6 +5,7 @@ use super::SentinelSystem;
 use super::instance::{Instance, Repoint, Who};
 use super::link::{Asked, PING_PERIOD, older};
 use super::node::{Group, Sentinel, Stage};
+use super::scripts::Caller;
 use crate::contract::{Cx, Duration, Mark, Role, WallTime};
 use crate::redis::message::{ClientType, Command};
 use crate::redis::values::{Addr, RunId};
@@ -59,7 +60,8 @@ impl Sentinel {
             }
             return;
         }
-        cx.mark(Mark::Elected, Some(group.primary.addr));
+        let about = group.primary.addr;
+        self.mark(cx, index, Mark::Elected, about);
         self.set_role(cx, Role::Leader);
         self.event_about(cx, "+elected-leader", index, Who::Primary);
         self.enter(cx, index, Stage::Select);
@@ -92,7 +94,7 @@ impl Sentinel {
             for command in [Command::Multi, Command::ClientPause(timeout), failover, Command::Exec] {
                 link.send(cx, command, Asked::Other);
             }
-            cx.mark(Mark::Promoting, Some(to));
+            self.mark(cx, index, Mark::Promoting, to);
             self.enter(cx, index, Stage::WaitPromotion);
         } else if self.stage_is_older(cx, index, timeout) {
             self.abort(cx, index, "-failover-abort-slave-timeout");
@@ -111,7 +113,7 @@ impl Sentinel {
             }
             return;
         }
-        cx.mark(Mark::Promoting, Some(addr));
+        self.mark(cx, index, Mark::Promoting, addr);
         self.enter(cx, index, Stage::WaitPromotion);
         self.event_about(cx, "+failover-state-wait-promotion", index, Who::Replica(addr));
     }
@@ -150,11 +152,13 @@ impl Sentinel {
             group.primary.link.send(cx, Command::ClientKill(ClientType::Normal), Asked::Other);
             group.primary.link.send(cx, Command::ClientKill(ClientType::Subscriber), Asked::Other);
         }
+        let from = group.primary.addr;
         self.unsaved = true;
-        cx.mark(Mark::Promoted, Some(addr));
+        self.mark(cx, index, Mark::Promoted, addr);
         self.enter(cx, index, Stage::Repoint);
         self.event_about(cx, "+promoted-slave", index, Who::Replica(addr));
         self.event_about(cx, "+failover-state-reconf-slaves", index, Who::Primary);
+        self.reconfigure_clients(index, Caller::Leader, from, addr);
         self.greet_soon(cx, index);
     }
 
@@ -228,7 +232,7 @@ impl Sentinel {
     pub(super) fn switch_to_promoted(&mut self, cx: &mut Cx<'_, SentinelSystem>, index: usize) {
         let Some(promoted) = self.groups[index].failover.promoted else { return };
         self.switch(cx, index, promoted);
-        cx.mark(Mark::Settled, Some(promoted));
+        self.mark(cx, index, Mark::Settled, promoted);
         self.set_role(cx, Role::Follower);
     }
 
@@ -258,8 +262,8 @@ impl Sentinel {
         group.failover.started_at = None;
         let name = group.name.clone();
         self.unsaved = true;
-        cx.mark(Mark::Routed, Some(to));
-        self.event(cx, "+switch-master", move || {
+        self.mark(cx, index, Mark::Routed, to);
+        self.event(cx, "+switch-master", Some(index), move || {
             format!("{name} {} {} {} {}", from.ip(), from.port(), to.ip(), to.port())
         });
     }
@@ -273,7 +277,7 @@ impl Sentinel {
         failover.forced = false;
         failover.coordinated = false;
         failover.since = cx.wall();
-        cx.mark(Mark::Aborted, Some(about));
+        self.mark(cx, index, Mark::Aborted, about);
         self.set_role(cx, Role::Follower);
         self.event_about(cx, why, index, Who::Primary);
     }

@@ -7,6 +7,7 @@ use super::SentinelSystem;
 use super::instance::Who;
 use super::link::{Asked, older};
 use super::node::{Group, Sentinel};
+use super::scripts::Caller;
 use crate::contract::{Cx, Duration, WallTime};
 use crate::redis::message::{Channel, Command, Greeting, Payload, Push};
 use crate::redis::values::{Addr, RunId};
@@ -65,14 +66,16 @@ impl Sentinel {
     pub(super) fn on_greeting(&mut self, cx: &mut Cx<'_, SentinelSystem>, greeting: &Greeting) {
         let Some(index) = self.groups.iter().position(|group| group.name == greeting.name) else { return };
         self.meet(cx, index, greeting.run_id, greeting.addr);
-        self.see_epoch(cx, greeting.epoch);
+        self.see_epoch(cx, index, greeting.epoch);
         let group = &mut self.groups[index];
         if greeting.config_epoch > group.config_epoch {
             group.config_epoch = greeting.config_epoch;
             self.unsaved = true;
             if greeting.primary != self.groups[index].primary.addr {
                 self.event_about(cx, "+config-update-from", index, Who::Peer(greeting.run_id));
+                let from = self.groups[index].primary.addr;
                 self.switch(cx, index, greeting.primary);
+                self.reconfigure_clients(index, Caller::Observer, from, greeting.primary);
             }
         }
         if let Some(peer) = self.groups[index].peers.get_mut(&greeting.run_id) {

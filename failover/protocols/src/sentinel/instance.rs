@@ -6,6 +6,7 @@ use super::{Kind, SentinelSystem};
 use crate::contract::{Cx, Duration, SessionId, WallTime};
 use crate::redis::info::{Follows, Info, Link as ReplicaLink};
 use crate::redis::values::{Addr, Offset, RunId};
+use alloc::string::String;
 use alloc::sync::Arc;
 
 /// Which node of a group.
@@ -185,6 +186,8 @@ pub(super) struct Limits {
     pub failover_timeout: Duration,
     pub parallel_syncs: u32,
     pub reboot_down_after: Duration,
+    pub notification_script: Option<Arc<str>>,
+    pub client_reconfig_script: Option<Arc<str>>,
 }
 
 impl Limits {
@@ -195,6 +198,8 @@ impl Limits {
             failover_timeout: settings.failover_timeout,
             parallel_syncs: settings.parallel_syncs,
             reboot_down_after: settings.reboot_down_after,
+            notification_script: settings.notification_script.clone(),
+            client_reconfig_script: settings.client_reconfig_script.clone(),
         }
     }
 
@@ -206,6 +211,8 @@ impl Limits {
             failover_timeout: millis(self.failover_timeout),
             parallel_syncs: self.parallel_syncs,
             reboot_down_after: millis(self.reboot_down_after),
+            notification_script: self.notification_script.as_deref().map(String::from),
+            client_reconfig_script: self.client_reconfig_script.as_deref().map(String::from),
         }
     }
 
@@ -216,6 +223,8 @@ impl Limits {
             failover_timeout: Duration::from_millis(saved.failover_timeout),
             parallel_syncs: saved.parallel_syncs,
             reboot_down_after: Duration::from_millis(saved.reboot_down_after),
+            notification_script: saved.notification_script.as_deref().map(Arc::from),
+            client_reconfig_script: saved.client_reconfig_script.as_deref().map(Arc::from),
         }
     }
 }

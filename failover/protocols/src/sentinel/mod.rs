@@ -7,7 +7,7 @@
 //! sentinels end with the configuration of the highest epoch; what it does not promise the scenarios state.
 //!
 //! Roles: [`DataNode`] (primary or replica), [`Sentinel`](node::Sentinel), and [`Client`](client::Client), which finds
-//! the primary through the sentinels.
+//! the primary through the sentinels; where there are several groups, a [`Router`] is a client of each.
 
 pub mod client;
 pub mod data_node;
@@ -19,6 +19,8 @@ mod link;
 pub mod node;
 mod operator;
 pub mod quirks;
+mod router;
+mod scripts;
 pub mod settings;
 #[cfg(test)]
 mod tests;
@@ -26,6 +28,7 @@ mod tests;
 pub use client::Client;
 pub use data_node::DataNode;
 pub use node::Sentinel;
+pub use router::Router;
 
 use crate::contract::System;
 use crate::redis;
@@ -76,8 +79,8 @@ pub enum Timer {
     Data(redis::server::Timer),
     /// A sentinel's: everything but replies happens on it.
     Tick,
-    /// A client's.
-    Client(client::Timer),
+    /// A client's, of the group with this number.
+    Client(u16, client::Timer),
 }
 
 impl From<redis::server::Timer> for Timer {

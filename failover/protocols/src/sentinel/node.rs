@@ -17,6 +17,7 @@
 use super::instance::{Instance, Limits, Name, Who};
 use super::link::{Asked, PING_PERIOD, older};
 use super::quirks::Quirks;
+use super::scripts::{Scripts, is_warning};
 use super::settings::{self, CONFIG, Saved, SavedGroup, Settings};
 use super::{Record, SentinelSystem, Timer};
 use crate::contract::*;
@@ -59,12 +60,15 @@ pub struct Sentinel {
     /// What came in meanwhile.
     held_inputs: VecDeque<Input>,
     role: Role,
+    pub(super) scripts: Scripts,
 }
 
 /// One group of a primary and its replicas, as this sentinel sees it.
 #[derive(Debug)]
 pub(super) struct Group {
     pub name: Name,
+    /// The shard that it is to observers.
+    pub shard: Shard,
     pub limits: Limits,
     pub primary: Instance,
     pub replicas: BTreeMap<Addr, Instance>,
@@ -147,6 +151,7 @@ impl Sentinel {
             held_replies: Vec::new(),
             held_inputs: VecDeque::new(),
             role: Role::Follower,
+            scripts: Scripts::default(),
         }
     }
 
@@ -157,6 +162,7 @@ impl Sentinel {
         for index in 0..self.groups.len() {
             self.handle_group(cx, index);
         }
+        self.run_scripts(cx);
         let hz =
             if self.quirks.steady_timer { *HZ.start() } else { cx.random().between(*HZ.start(), *HZ.end()) };
         cx.set_timer(Timer::Tick, Duration::from_millis(1000 / hz));
@@ -169,7 +175,7 @@ impl Sentinel {
             && (now.micros_since(previous) < 0 || older(now, Some(previous), TILT_TRIGGER))
         {
             self.tilt_since = Some(now);
-            self.event(cx, "+tilt", || "#tilt mode entered".into());
+            self.event(cx, "+tilt", None, || "#tilt mode entered".into());
         }
     }
 
@@ -185,7 +191,7 @@ impl Sentinel {
             return false;
         }
         self.tilt_since = None;
-        self.event(cx, "-tilt", || "#tilt mode exited".into());
+        self.event(cx, "-tilt", None, || "#tilt mode exited".into());
         true
     }
 
@@ -253,7 +259,7 @@ impl Sentinel {
         }
         let addr = instance.addr;
         if down && who == Who::Primary {
-            cx.mark(Mark::Suspected, Some(addr));
+            self.mark(cx, index, Mark::Suspected, addr);
         }
         self.event_about(cx, if down { "+sdown" } else { "-sdown" }, index, who);
     }
@@ -339,13 +345,22 @@ impl Sentinel {
 
     // --- events ---
 
-    /// Tells subscribers, and the story.
+    /// A step of the failover of a group.
+    pub(super) fn mark(&self, cx: &mut Cx<'_, SentinelSystem>, index: usize, mark: Mark, about: Addr) {
+        cx.observe_shard(self.groups[index].shard, Observation::Mark { mark, about: Some(about) });
+    }
+
+    /// Tells subscribers, the story, and, if a group is concerned, its notification script.
     pub(super) fn event(
-        &self,
+        &mut self,
         cx: &mut Cx<'_, SentinelSystem>,
         name: &'static str,
+        group: Option<usize>,
         text: impl FnOnce() -> String + Clone,
     ) {
+        if let Some(index) = group.filter(|_| is_warning(name)) {
+            self.notify(index, name, text.clone());
+        }
         let note = text.clone();
         cx.note(|| format!("{name} {}", note()));
         if self.clients.values().all(|client| client.channels.is_empty() && client.patterns.is_empty()) {
@@ -365,7 +380,7 @@ impl Sentinel {
 
     /// The same about a watched node, in the words of the original.
     pub(super) fn event_about(
-        &self,
+        &mut self,
         cx: &mut Cx<'_, SentinelSystem>,
         name: &'static str,
         index: usize,
@@ -374,7 +389,7 @@ impl Sentinel {
         let group = &self.groups[index];
         let Some(instance) = group.get(who) else { return };
         let (addr, primary, group_name) = (instance.addr, group.primary.addr, group.name.clone());
-        self.event(cx, name, move || match who {
+        self.event(cx, name, Some(index), move || match who {
             Who::Primary => format!("master {group_name} {} {}", addr.ip(), addr.port()),
             Who::Replica(_) | Who::Peer(_) => {
                 let kind = if matches!(who, Who::Replica(_)) { "slave" } else { "sentinel" };
@@ -501,13 +516,27 @@ impl Sentinel {
     fn restore(&mut self, now: WallTime, saved: &Saved) {
         self.run_id = saved.run_id;
         self.epoch = saved.epoch;
-        self.groups = saved.groups.iter().map(|group| Group::restored(group, now)).collect();
+        let restored = |group: &SavedGroup| {
+            let shard = self.shard_of(&group.name);
+            Group { shard, ..Group::restored(group, now) }
+        };
+        self.groups = saved.groups.iter().map(restored).collect();
+    }
+
+    /// The shard that observers know a group as; the first one for a group that is not in the settings.
+    pub(super) fn shard_of(&self, name: &str) -> Shard {
+        let configured = self.settings.groups.iter().find(|group| *group.name == *name);
+        configured.map_or(Shard(0), |group| group.shard)
     }
 }
 
 impl Group {
     pub fn new(settings: &settings::Group, now: WallTime) -> Group {
-        Group::watching(settings.name.clone(), Limits::new(settings), settings.primary, now)
+        let limits = Limits::new(settings);
+        Group {
+            shard: settings.shard,
+            ..Group::watching(settings.name.clone(), limits, settings.primary, now)
+        }
     }
 
     /// A group as the configuration file has it.
@@ -526,6 +555,7 @@ impl Group {
     fn watching(name: Name, limits: Limits, primary: Addr, now: WallTime) -> Group {
         Group {
             name,
+            shard: Shard(0),
             limits,
             primary: Instance::new(primary, now, true),
             replicas: BTreeMap::new(),
@@ -613,6 +643,10 @@ impl Node<SentinelSystem> for Sentinel {
 
     fn on_timer(&mut self, cx: &mut Cx<'_, SentinelSystem>, _: Timer) {
         self.input(cx, Input::Tick);
+    }
+
+    fn on_child_ended(&mut self, _: &mut Cx<'_, SentinelSystem>, child: ChildId, ended: Ended) {
+        self.scripts.on_ended(child, ended);
     }
 
     fn on_synced(&mut self, cx: &mut Cx<'_, SentinelSystem>, token: Token, result: Result<(), DiskError>) {

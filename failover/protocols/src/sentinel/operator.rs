@@ -136,7 +136,9 @@ impl Sentinel {
         if quorum == 0 {
             return refused("ERR Quorum must be 1 or greater.");
         }
-        self.groups.push(Group::new(&settings::Group::new(name, primary, quorum), cx.wall()));
+        let group =
+            settings::Group { shard: self.shard_of(name), ..settings::Group::new(name, primary, quorum) };
+        self.groups.push(Group::new(&group, cx.wall()));
         self.unsaved = true;
         self.event_about(cx, "+monitor", self.groups.len() - 1, Who::Primary);
         Reply::Ok
@@ -180,6 +182,10 @@ impl Sentinel {
     /// SENTINEL SET.
     fn set(&mut self, name: &str, option: &str, value: &str) -> Reply {
         let Some(index) = self.index(name) else { return Reply::Error(Error::NoSuchGroup) };
+        if matches!(option, "notification-script" | "client-reconfig-script") {
+            // `deny-scripts-reconfig` is on by default: whoever can talk to a sentinel shall not start programs.
+            return refused("ERR scripts cannot be changed at run time (deny-scripts-reconfig)");
+        }
         let limits = &mut self.groups[index].limits;
         let Ok(number) = value.parse::<u64>() else {
             return refused("ERR Invalid argument for SENTINEL SET");

@@ -1,7 +1,7 @@
 //! How sentinels are configured, and what they write back into their configuration file.
 
 use super::quirks::Quirks;
-use crate::contract::Duration;
+use crate::contract::{Duration, Shard};
 use crate::redis::values::{Addr, RunId};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -22,6 +22,8 @@ pub struct Settings {
 pub struct Group {
     /// Its name.
     pub name: Arc<str>,
+    /// The shard that it is to observers.
+    pub shard: Shard,
     /// Its primary, when the sentinel is started for the first time.
     pub primary: Addr,
     /// How many sentinels must agree that the primary is down.
@@ -34,6 +36,10 @@ pub struct Group {
     pub parallel_syncs: u32,
     /// `master-reboot-down-after-period`; zero for off.
     pub reboot_down_after: Duration,
+    /// `notification-script`.
+    pub notification_script: Option<Arc<str>>,
+    /// `client-reconfig-script`.
+    pub client_reconfig_script: Option<Arc<str>>,
 }
 
 impl Group {
@@ -41,12 +47,15 @@ impl Group {
     pub fn new(name: &str, primary: Addr, quorum: u32) -> Group {
         Group {
             name: name.into(),
+            shard: Shard(0),
             primary,
             quorum,
             down_after: Duration::from_secs(30),
             failover_timeout: Duration::from_secs(180),
             parallel_syncs: 1,
             reboot_down_after: Duration::ZERO,
+            notification_script: None,
+            client_reconfig_script: None,
         }
     }
 }
@@ -98,4 +107,8 @@ pub struct SavedOptions {
     pub parallel_syncs: u32,
     /// `master-reboot-down-after-period`.
     pub reboot_down_after: u64,
+    /// `notification-script`.
+    pub notification_script: Option<String>,
+    /// `client-reconfig-script`.
+    pub client_reconfig_script: Option<String>,
 }

@@ -24,6 +24,9 @@ struct Bench {
     dialled: BTreeMap<SessionId, Addr>,
     marks: Vec<(Mark, Option<Addr>)>,
     saved: Vec<Saved>,
+    /// Programs that were started, with their arguments.
+    started: Vec<(ChildId, Vec<String>)>,
+    killed: Vec<ChildId>,
 }
 
 fn data(node: u8) -> Addr {
@@ -77,6 +80,8 @@ impl Bench {
             dialled: BTreeMap::new(),
             marks: Vec::new(),
             saved: Vec::new(),
+            started: Vec::new(),
+            killed: Vec::new(),
         };
         let record = saved.map(|saved| (CONFIG, Vec::from([Record::Sentinel(saved)])));
         let disk = DiskImage::new(record.into_iter().collect());
@@ -103,6 +108,11 @@ impl Bench {
                         let cx = &mut Cx::new(&mut self.surroundings, &mut self.effects);
                         self.node.on_synced(cx, token, Ok(()));
                     }
+                    Effect::Run { child, program, arguments } => {
+                        let words = [String::from(&*program)].into_iter().chain(arguments.iter().cloned());
+                        self.started.push((child, words.collect()));
+                    }
+                    Effect::KillChild { child } => self.killed.push(child),
                     Effect::Observe { fact: Observation::Mark { mark, about }, .. } => {
                         self.marks.push((mark, about))
                     }
@@ -493,4 +503,191 @@ fn a_reset_forgets_sentinels_that_are_gone_and_what_is_left_is_a_majority_again(
     bench.hello(4, data(1), 0);
     bench.run(500, &[data(1), data(2), data(3), sentinel(4)], &healthy);
     assert!(!quorum(&mut bench).is_error(), "two of two");
+}
+
+// --- scripts ---
+
+/// A sentinel whose file names a notification script.
+fn notified() -> Bench {
+    let mut saved = known();
+    saved.groups[0].options.notification_script = Some("/notify".into());
+    Bench::new(settings(), Some(saved))
+}
+
+/// A sentinel whose file names a client-reconfig script.
+fn scripted() -> Bench {
+    let mut saved = known();
+    saved.groups[0].options.client_reconfig_script = Some("/reconfigure".into());
+    Bench::new(settings(), Some(saved))
+}
+
+impl Bench {
+    fn ended(&mut self, child: ChildId, ended: Ended) {
+        self.step(|node, cx| node.on_child_ended(cx, child, ended));
+    }
+
+    /// Runs of one script since the last look.
+    fn take_started(&mut self, path: &str) -> Vec<(ChildId, Vec<String>)> {
+        self.started.extract_if(.., |(_, words)| words[0] == path).collect()
+    }
+
+    /// Lets a hello move the primary, so that the reconfig script is started; its first run.
+    fn moved(&mut self) -> ChildId {
+        self.hello(2, data(2), 1);
+        self.tick(80, &[], &healthy);
+        self.take_started("/reconfigure")[0].0
+    }
+}
+
+#[test]
+fn the_notification_script_is_told_warnings_and_no_notices() {
+    let mut bench = notified();
+    bench.run(3000, &all(), &healthy);
+    assert_eq!(bench.started, [], "nothing has happened but notices");
+    bench.run(3200, &SURVIVORS, &healthy);
+    let events: Vec<_> =
+        bench.take_started("/notify").into_iter().map(|(_, words)| words[1].clone()).collect();
+    let first = ["+sdown", "+odown", "+new-epoch", "+try-failover", "+vote-for-leader"];
+    assert_eq!(events[..5], first.map(String::from), "{events:?}");
+    assert!(events.contains(&"+selected-slave".into()));
+    assert!(!events.contains(&"+failover-state-wait-promotion".into()), "that is a notice");
+}
+
+#[test]
+fn the_leader_calls_the_reconfig_script_when_the_promotion_is_known() {
+    let mut bench = scripted();
+    bench.run(3000, &all(), &healthy);
+    bench.run(3200, &SURVIVORS, &healthy);
+    assert_eq!(bench.take_started("/reconfigure"), []);
+    let promoted = |node| if node == data(3) { info(None, 300) } else { healthy(node) };
+    bench.run(1200, &SURVIVORS, &promoted);
+    let words = bench.take_started("/reconfigure").remove(0).1;
+    let wanted = ["/reconfigure", "mymaster", "leader", "start", "10.0.0.1", "6379", "10.0.0.3", "6379"];
+    assert_eq!(words, wanted.map(String::from));
+}
+
+#[test]
+fn the_others_call_it_when_the_configuration_reaches_them() {
+    let mut bench = scripted();
+    bench.hello(2, data(2), 1);
+    bench.tick(80, &[], &healthy);
+    let words = bench.take_started("/reconfigure").remove(0).1;
+    let wanted = ["/reconfigure", "mymaster", "observer", "start", "10.0.0.1", "6379", "10.0.0.2", "6379"];
+    assert_eq!(words, wanted.map(String::from));
+}
+
+#[test]
+fn one_or_a_signal_is_tried_again_with_a_doubling_pause_ten_times_in_all() {
+    let mut bench = scripted();
+    let mut child = bench.moved();
+    for run in 1..10u32 {
+        bench.ended(child, if run % 2 == 0 { Ended::Code(1) } else { Ended::Signal(9) });
+        bench.tick(80, &[], &healthy);
+        let pause = 30_000 * 2u64.pow(run - 1);
+        bench.tick(pause - 1, &[], &healthy);
+        assert_eq!(bench.take_started("/reconfigure"), [], "too early for run {}", run + 1);
+        bench.tick(2, &[], &healthy);
+        child = bench.take_started("/reconfigure").remove(0).0;
+    }
+    bench.ended(child, Ended::Code(1));
+    bench.tick(80, &[], &healthy);
+    bench.tick(86_400_000, &[], &healthy);
+    assert_eq!(bench.take_started("/reconfigure"), [], "ten runs are enough");
+}
+
+#[test]
+fn zero_is_done_and_two_is_not_tried_again() {
+    for code in [0, 2, 127] {
+        let mut bench = scripted();
+        let child = bench.moved();
+        bench.ended(child, Ended::Code(code));
+        bench.tick(80, &[], &healthy);
+        bench.tick(3_600_000, &[], &healthy);
+        assert_eq!(bench.take_started("/reconfigure"), [], "{code}");
+    }
+}
+
+#[test]
+fn what_runs_for_more_than_a_minute_is_killed_and_tried_again() {
+    let mut bench = scripted();
+    let child = bench.moved();
+    bench.tick(59_900, &[], &healthy);
+    assert_eq!(bench.killed, []);
+    bench.tick(200, &[], &healthy);
+    assert_eq!(bench.killed, [child]);
+    bench.ended(child, Ended::Signal(9));
+    bench.tick(80, &[], &healthy);
+    bench.tick(30_001, &[], &healthy);
+    assert_eq!(bench.take_started("/reconfigure").len(), 1);
+}
+
+#[test]
+fn sixteen_run_at_a_time_and_of_more_than_256_the_oldest_that_waits_is_dropped() {
+    let mut bench = scripted();
+    for epoch in 1..=300u64 {
+        bench.hello(2, data(2 + (epoch % 2) as u8), epoch);
+    }
+    bench.tick(80, &[], &healthy);
+    assert_eq!(bench.started.len(), 16);
+    let mut runs = 0;
+    while !bench.started.is_empty() {
+        for (child, _) in core::mem::take(&mut bench.started) {
+            runs += 1;
+            bench.ended(child, Ended::Code(0));
+        }
+        bench.tick(80, &[], &healthy);
+        // What has ended is looked at by one tick, and makes room for the next.
+        bench.tick(80, &[], &healthy);
+    }
+    assert_eq!(runs, 256);
+}
+
+#[test]
+fn scripts_are_kept_in_the_file_and_cannot_be_set_at_run_time() {
+    let mut bench = scripted();
+    let set = |option: &str| SentinelCommand::Set {
+        name: "mymaster".into(),
+        option: option.into(),
+        value: "/bin/sh".into(),
+    };
+    for option in ["notification-script", "client-reconfig-script"] {
+        assert!(bench.ask(Command::Sentinel(set(option))).is_error());
+    }
+    bench.hello(2, data(2), 1);
+    let options = &bench.saved.last().expect("the new epoch was saved").groups[0].options;
+    assert_eq!(options.client_reconfig_script.as_deref(), Some("/reconfigure"));
+}
+
+// --- several groups ---
+
+fn two_groups() -> Settings {
+    let mut settings = settings();
+    let first = settings.groups[0].clone();
+    let second = Group { shard: Shard(1), primary: data(11), name: "other".into(), ..first };
+    settings.groups.push(second);
+    settings
+}
+
+#[test]
+fn groups_are_voted_on_apart_in_epochs_that_they_share() {
+    let mut bench = Bench::new(two_groups(), None);
+    let vote = |addr, epoch, candidate| {
+        Command::Sentinel(SentinelCommand::IsPrimaryDown { addr, epoch, candidate: Some(candidate) })
+    };
+    let told = |leader, epoch| Reply::Vote { down: false, leader: Some(leader), epoch };
+    assert_eq!(bench.ask(vote(data(1), 3, id(2))), told(id(2), 3));
+    assert_eq!(bench.ask(vote(data(11), 3, id(3))), told(id(3), 3), "another group, another vote");
+    assert_eq!(bench.ask(vote(data(11), 3, id(2))), told(id(3), 3));
+    assert_eq!(bench.ask(vote(data(11), 4, id(2))), told(id(2), 4));
+    let Reply::Vote { leader, .. } = bench.ask(vote(data(1), 3, id(3))) else { panic!("no vote") };
+    assert_eq!(leader, Some(id(2)), "the first group's epoch has passed without an election of its own");
+}
+
+#[test]
+fn the_death_of_one_primary_marks_its_own_shard_only() {
+    let mut bench = Bench::new(two_groups(), None);
+    let info = |node: Addr| info(None, u64::from(node.ip().octets()[3]));
+    bench.run(1500, &[data(1), data(11)], &info);
+    bench.run(2400, &[data(1)], &info);
+    assert_eq!(bench.marks, [(Mark::Suspected, Some(data(11)))]);
 }

@@ -297,7 +297,11 @@ impl<S: System> World<S> {
             Effect::Complete { request, outcome, .. } => self.outcomes.push((self.now, request, outcome)),
             Effect::Observe { fact, .. } => self.facts.push((self.now, node, fact)),
             Effect::Exit => self.crash(node, false),
-            Effect::Busy { .. } | Effect::Cast { .. } | Effect::Orchestrate { .. } => {}
+            Effect::Busy { .. }
+            | Effect::Cast { .. }
+            | Effect::Orchestrate { .. }
+            | Effect::Run { .. }
+            | Effect::KillChild { .. } => {}
         }
     }
 

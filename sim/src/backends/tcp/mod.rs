@@ -17,13 +17,14 @@ pub use wire::Charge;
 
 use super::agenda::Agenda;
 use super::stops::Stops;
+use crate::children::Children;
 use crate::kernel::Settings;
 use crate::kernel::process::PURPOSE_PROTOCOL;
 use crate::run::{Detail, Outcome, Setup, drive, kernel_settings};
 use crate::scenario::Scenario;
 use crate::systems::{SystemUnderTest, Visit, clients_of, set_network};
 use crate::trace::TraceHash;
-use crate::world::{Action, Data, FaultId, Happening, HostIndex, Layout, World};
+use crate::world::{Action, Data, FaultId, Happening, HostIndex, Layout, Resolution, World};
 use firedrill_checkers::record::{Life, NodeIndex, SimTime};
 use firedrill_node::disk::{Disk, Folder};
 use firedrill_node::driver::{self, Driver, Handle, Limits, Reports, Wire};
@@ -37,7 +38,7 @@ use part::{Part, wall_now};
 use registry::Registry;
 use rustix::process::{Pid, Signal, kill_process};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -244,6 +245,8 @@ pub struct Tcp<S: System> {
     /// The certificates, where streams are encrypted.
     registry: Option<Registry>,
     names: BTreeMap<SocketAddrV4, u16>,
+    zones: BTreeSet<String>,
+    children: Children,
     wire: Rc<dyn Wire<S>>,
     charge: Charge,
     program: PathBuf,
@@ -308,6 +311,7 @@ impl<S: System> Tcp<S> {
         }
         let addresses: Vec<SocketAddrV4> =
             (0..layout.processes.len() as u16).map(|at| layout.address(NodeIndex(at))).collect();
+        let zones = layout.hosts.iter().map(|host| host.zone.clone()).collect();
         let processes = layout.processes.into_iter().zip(addresses).map(|(process, address)| Process {
             host: process.host,
             make: process.make,
@@ -334,6 +338,8 @@ impl<S: System> Tcp<S> {
             parts,
             registry,
             names,
+            zones,
+            children: Children::new(layout.programs),
             wire,
             charge,
             program: child.program,
@@ -545,6 +551,7 @@ impl<S: System> Tcp<S> {
         self.lost.push(host);
         for node in self.nodes_on(host) {
             self.end(node, Life::HostLost);
+            self.children.host_lost(NodeIndex(node));
             let _ = Folder::lose_unsynced(&self.data(node));
         }
         was_up
@@ -651,6 +658,16 @@ impl<S: System> Tcp<S> {
         match line {
             Line::Held => self.held(node),
             Line::Orchestrated { target, action } => self.orchestrate(target, action),
+            Line::Ran { child, program, arguments } => {
+                let incarnation = self.processes[usize::from(node)].incarnation;
+                let due =
+                    self.children.run(NodeIndex(node), incarnation, child, &program, &arguments, self.now);
+                self.alarm(SimTime(due), CHILDREN);
+            }
+            Line::KilledChild(child) => {
+                self.children.kill(NodeIndex(node), child, self.now);
+                self.bury_children();
+            }
             Line::Stood { micros } => {
                 let mut was_stopped = false;
                 for (fault, _) in self.thawed.extract_if(.., |(_, thawed)| *thawed == node) {
@@ -664,6 +681,21 @@ impl<S: System> Tcp<S> {
             Line::Messages(count) => self.processes[usize::from(node)].messages = count,
             Line::Ready => self.boot(node),
             Line::Standing | Line::Observed { .. } | Line::Effects { .. } => {}
+        }
+    }
+
+    fn bury_children(&mut self) {
+        for over in self.children.take_due(self.now) {
+            if let Some((name, ip)) = over.renames {
+                for zone in self.zones.clone() {
+                    let (name, to) = (name.clone(), Resolution::Ip(ip));
+                    self.spread(OWN_RENAME, &Action::Rename { zone, name, to });
+                }
+            }
+            let node = usize::from(over.node.0);
+            if self.processes[node].incarnation == over.incarnation {
+                self.order(over.node.0, &Order::ChildEnded(over.child, over.ended));
+            }
         }
     }
 
@@ -709,6 +741,10 @@ impl<S: System> Tcp<S> {
 
 /// Tags of our own alarms: a process that starts later.
 const LATER_START: u64 = 1 << 63;
+/// A program that a process started may have ended.
+const CHILDREN: u64 = 1 << 62;
+/// Names that programs changed; no fault, and never undone.
+const OWN_RENAME: FaultId = FaultId(u32::MAX - 1);
 
 impl<S: System> World for Tcp<S> {
     fn now(&self) -> SimTime {
@@ -801,6 +837,10 @@ impl<S: System> World for Tcp<S> {
                 self.now = now;
                 if tag & LATER_START != 0 {
                     self.start((tag & 0xffff) as u16, Data::Kept);
+                    continue;
+                }
+                if tag & CHILDREN != 0 {
+                    self.bury_children();
                     continue;
                 }
                 happenings.push(Happening::Alarm(tag));

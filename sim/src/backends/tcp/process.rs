@@ -15,7 +15,7 @@ use firedrill_node::driver::{self, Direction, Driver, Handle, Limits, Reports, W
 use firedrill_node::faulty_disk::FaultyDisk;
 use firedrill_node::tls::{Tls, TlsNet};
 use firedrill_protocols::contract::{
-    Observation, Orchestration, Outcome, RequestId, Shard, Signal, SocketAddrV4, System, stream,
+    ChildId, Observation, Orchestration, Outcome, RequestId, Shard, Signal, SocketAddrV4, System, stream,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -106,6 +106,15 @@ impl<S: System> Reports<S> for Voice {
 
     fn orchestrate(&mut self, target: SocketAddrV4, action: Orchestration) {
         self.mouth.say(Line::Orchestrated { target, action });
+    }
+
+    fn run(&mut self, child: ChildId, program: &str, arguments: &[String]) {
+        let (program, arguments) = (program.to_owned(), arguments.to_vec());
+        self.mouth.say(Line::Ran { child, program, arguments });
+    }
+
+    fn kill_child(&mut self, child: ChildId) {
+        self.mouth.say(Line::KilledChild(child));
     }
 
     fn received(&mut self, _: Direction, _: &S::Message) {
@@ -241,6 +250,7 @@ impl<S: System> Life<S> {
             Order::Boot(host) => self.part.borrow_mut().boot(host),
             Order::Release => self.handle.release(),
             Order::Terminate => self.handle.signal(Signal::Terminate),
+            Order::ChildEnded(child, ended) => self.handle.child_ended(child, ended),
         }
     }
 

@@ -2,7 +2,9 @@
 
 use crate::world::{Action, FaultId, HostIndex};
 use firedrill_node::disk::constant;
-use firedrill_protocols::contract::{Mark, Observation, Orchestration, Role, Shard, SocketAddrV4};
+use firedrill_protocols::contract::{
+    ChildId, Ended, Mark, Observation, Orchestration, Role, Shard, SocketAddrV4,
+};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -42,6 +44,8 @@ pub(super) enum Order {
     Release,
     /// SIGTERM, in order with the rest.
     Terminate,
+    /// A program that it started has ended.
+    ChildEnded(ChildId, Ended),
 }
 
 /// Lines from a process. Times are CLOCK_MONOTONIC in microseconds, which all processes of a machine share.
@@ -62,6 +66,14 @@ pub(super) enum Line {
         target: SocketAddrV4,
         action: Orchestration,
     },
+    /// It starts a program.
+    Ran {
+        child: ChildId,
+        program: String,
+        arguments: Vec<String>,
+    },
+    /// It kills one.
+    KilledChild(ChildId),
     /// Effects of a fault in this process so far.
     Effects {
         fault: FaultId,

@@ -14,6 +14,7 @@ use super::agenda::Agenda;
 use super::links::Links;
 use super::stops::Stops;
 use super::troubles::{ClockFaults, DiskFaults};
+use crate::children::Children;
 use crate::kernel::Settings;
 use crate::kernel::lateness::LateWakes;
 use crate::kernel::network::Network;
@@ -31,8 +32,8 @@ use firedrill_node::disk::Disk;
 use firedrill_node::driver::{self, Clock, Direction, Driver, Handle, Limits, Reports, Resolved, Wire};
 use firedrill_node::memory_disk::MemoryDisk;
 use firedrill_protocols::contract::{
-    Inspection, LocalTime, Observation, Op, Orchestration, RequestId, Shard, Signal, SocketAddrV4, System,
-    WallTime, stream,
+    ChildId, Inspection, LocalTime, Observation, Op, Orchestration, RequestId, Shard, Signal, SocketAddrV4,
+    System, WallTime, stream,
 };
 use machine::{Command, Host, Machine};
 use net::{Sources, TurmoilNet};
@@ -86,10 +87,17 @@ fn time_inside() -> u64 {
     turmoil::sim_elapsed().map_or(0, |elapsed| elapsed.as_micros() as u64)
 }
 
+/// What a process asks of the world.
+enum Order {
+    Orchestrate(SocketAddrV4, Orchestration),
+    Run { node: NodeIndex, child: ChildId, program: String, arguments: Vec<String> },
+    KillChild { node: NodeIndex, child: ChildId },
+}
+
 /// What nodes tell, in order.
 struct Board {
     happenings: Vec<(u64, Happening)>,
-    orders: Vec<(SocketAddrV4, Orchestration)>,
+    orders: Vec<Order>,
     held: Vec<NodeIndex>,
     messages: u64,
     record_messages: bool,
@@ -147,7 +155,17 @@ impl<S: System> Reports<S> for Voice {
     }
 
     fn orchestrate(&mut self, target: SocketAddrV4, action: Orchestration) {
-        self.board.borrow_mut().orders.push((target, action));
+        self.board.borrow_mut().orders.push(Order::Orchestrate(target, action));
+    }
+
+    fn run(&mut self, child: ChildId, program: &str, arguments: &[String]) {
+        let (program, arguments) = (program.to_owned(), arguments.to_vec());
+        let order = Order::Run { node: self.node, child, program, arguments };
+        self.board.borrow_mut().orders.push(order);
+    }
+
+    fn kill_child(&mut self, child: ChildId) {
+        self.board.borrow_mut().orders.push(Order::KillChild { node: self.node, child });
     }
 
     fn received(&mut self, link: Direction, message: &S::Message) {
@@ -209,6 +227,7 @@ pub struct Turmoil<S: System> {
     ports: BTreeMap<SocketAddrV4, u16>,
     links: Links,
     names: Rc<RefCell<Names>>,
+    children: Children,
     sources: Rc<Sources>,
     wire: Rc<dyn Wire<S>>,
     effects: BTreeMap<FaultId, u64>,
@@ -276,6 +295,7 @@ impl<S: System> Turmoil<S> {
             ports,
             links: Links::new(network, ips, beyond_the_tick, time_inside),
             names: Rc::new(RefCell::new(layout.names)),
+            children: Children::new(layout.programs),
             sources: Rc::default(),
             wire,
             effects: BTreeMap::new(),
@@ -389,6 +409,7 @@ impl<S: System> Turmoil<S> {
         for node in 0..self.processes.len() as u16 {
             if self.process(node).host == host {
                 self.end(node, Life::HostLost);
+                self.children.host_lost(NodeIndex(node));
                 let mut random =
                     stream(self.seed, PURPOSE_DISK, u32::from(node), self.process(node).incarnation);
                 self.process(node).disk.lose_power(&mut random);
@@ -515,7 +536,8 @@ impl<S: System> Turmoil<S> {
             (std::mem::take(&mut board.orders), std::mem::take(&mut board.held))
         };
         held.into_iter().for_each(|node| self.held(node.0));
-        orders.into_iter().for_each(|(target, action)| self.orchestrate(target, action));
+        orders.into_iter().for_each(|order| self.order(order));
+        self.bury_children();
         self.count_thawed();
         self.bury_exited();
     }
@@ -526,6 +548,29 @@ impl<S: System> Turmoil<S> {
         {
             self.starts.pop();
             self.start(node, Data::Kept);
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        match order {
+            Order::Orchestrate(target, action) => self.orchestrate(target, action),
+            Order::Run { node, child, program, arguments } => {
+                let incarnation = self.process(node.0).incarnation;
+                self.children.run(node, incarnation, child, &program, &arguments, self.ticked);
+            }
+            Order::KillChild { node, child } => self.children.kill(node, child, self.ticked),
+        }
+    }
+
+    fn bury_children(&mut self) {
+        for over in self.children.take_due(self.ticked) {
+            if let Some((name, ip)) = over.renames {
+                self.names.borrow_mut().everywhere(&name, Resolution::Ip(ip));
+            }
+            let process = self.process(over.node.0);
+            if let (true, Some(handle)) = (process.incarnation == over.incarnation, &process.handle) {
+                handle.child_ended(over.child, over.ended);
+            }
         }
     }
 

@@ -21,6 +21,8 @@ use alloc::vec::Vec;
 use archive::Archive;
 
 /// How long the right to write lasts; renewed at a third (litestream: 30 s).
+/// Whether a backup is being copied.
+const RUNNING: &str = "backup_running";
 const WRITER_FOR: Duration = Duration::from_secs(30);
 
 /// When a killed process is started again (kubelet: the first back-off is 10 s).
@@ -181,12 +183,14 @@ impl BackupAgent {
     /// Something that the run rests on is gone: from the beginning, after a while.
     fn broke(&mut self, cx: &mut Cx<'_, Agent>, why: &'static str) {
         cx.note(|| alloc::format!("the run breaks off: {why}"));
+        cx.observe(Observation::Gauge { name: RUNNING, value: 0 });
         self.store.forget();
         self.phase = Phase::Idle;
         cx.set_timer(Timer::Job(Job::Again), AGAIN);
     }
 
     fn ended(&mut self, cx: &mut Cx<'_, Agent>) {
+        cx.observe(Observation::Gauge { name: RUNNING, value: 0 });
         self.phase = Phase::Idle;
         self.mirror = Store::default();
         self.release(cx);
@@ -288,6 +292,7 @@ impl BackupAgent {
         };
         let (copying, saved) = Copying::begin(&self.mirror, &offer, plan);
         cx.note(|| alloc::format!("backup {} begins: {:?} at {:?}", plan.id.0, plan.kind, offer.applied));
+        cx.observe(Observation::Gauge { name: RUNNING, value: 1 });
         self.phase = Phase::Copying(copying);
         self.put(cx, saved);
     }
@@ -299,6 +304,7 @@ impl BackupAgent {
                 self.resumed += 1;
                 cx.note(|| alloc::format!("goes on behind {:?}", copying.session().last_block));
                 cx.observe(Observation::Gauge { name: "backup_resumed", value: self.resumed });
+                cx.observe(Observation::Gauge { name: RUNNING, value: 1 });
                 self.phase = Phase::Copying(copying);
                 self.copy(cx);
             }

@@ -135,6 +135,8 @@ pub struct DataNode {
     denied: u64,
     /// Operations of clients that were too many.
     turned_away: u64,
+    /// Renewals of its lease, for what they cost.
+    renewals: u64,
     /// An operator said that this node shall be primary.
     commanded: bool,
     /// Version of the configuration.
@@ -202,6 +204,7 @@ impl DataNode {
             accepted: BTreeMap::new(),
             denied: 0,
             turned_away: 0,
+            renewals: 0,
             commanded: false,
             version: 1,
         }

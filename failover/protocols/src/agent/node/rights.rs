@@ -80,6 +80,8 @@ impl DataNode {
                 self.lease.granted(asked_at, Clocks::of(cx));
                 self.arm_deadline(cx);
                 self.pet(cx, true);
+                self.renewals += 1;
+                cx.observe(Observation::Gauge { name: "lease_renewals", value: self.renewals });
                 if self.state == State::Isolated && self.lease.valid(Clocks::of(cx)) {
                     self.happen(cx, Event::RightRenewed);
                     self.advance(cx);
