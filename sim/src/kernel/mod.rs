@@ -348,6 +348,7 @@ impl<S: System> Kernel<S> {
             | Input::Closed(..)
             | Input::Datagram(..)
             | Input::Greeting(_)
+            | Input::ChildEnded(..)
             | Input::Signal(_) => Wake::Arrival,
         };
         late.draw(node, self.now, wake)
