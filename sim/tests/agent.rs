@@ -1,9 +1,10 @@
 //! The system `agent` through whole runs, and the table of what it must show.
 
 use firedrill::run::{Detail, measure, run};
-use firedrill::scenario::{Scenario, load};
+use firedrill::scenario::{Scenario, Workload, load};
+use firedrill::systems::SystemConfig;
 use firedrill_checkers::measure::Measurement;
-use firedrill_checkers::record::{Fact, Records, Role};
+use firedrill_checkers::record::{Fact, Failure, Records, Role};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -135,6 +136,24 @@ fn a_quorum_survives_the_loss_of_its_primary_within_the_targets() {
     let rto = measured.rto.first.expect("there was an outage");
     assert!(measured.rto.outage && !rto.censored && rto.ms <= 28_000.0, "{rto:?}");
     assert!(measured.failover.count >= 1);
+}
+
+/// Twelve clients and nine places: who comes late is told so, which is no sign of a failure.
+#[test]
+fn clients_beyond_the_limit_of_connections_are_told_so_and_counted_apart() {
+    let mut scenario = scenario("agent/primary-crash-quorum");
+    scenario.faults.clear();
+    let SystemConfig::Agent(agent) = &mut scenario.system else { panic!("it is one of agent") };
+    agent.max_connections = 9;
+    let Workload::Append(load) = &mut scenario.workload else { panic!("it appends") };
+    load.clients = 12;
+    let records = run(&scenario, 1, &Detail::default()).records;
+    let measured = measure(&scenario, &records);
+    let limited = measured.load.refusals.get(&Failure::Limited).copied().unwrap_or(0);
+    assert!(limited > 100 && limited == measured.load.failed, "{:?}", measured.load);
+    let turned_away = measured.extra.get("turned_away").copied().unwrap_or(0.0);
+    assert!(turned_away >= limited as f64, "{turned_away}");
+    assert_eq!((measured.failover.count, measured.rpo.writes), (0, Some(0)));
 }
 
 #[test]

@@ -26,6 +26,8 @@ const CLUSTER: &str =
 const RAFT: &str = r#"{ "raft": { "servers": 3 } }"#;
 const MEMGRAPH: &str = r#"{ "memgraph": {} }"#;
 const AGENT: &str = r#"{ "agent": {} }"#;
+/// With certificates on both sides of every stream.
+const AGENT_TLS: &str = r#"{ "agent": {} }, "network": { "tls": {} }"#;
 
 fn scenario(system: &str, fault: &str, seconds: u32) -> String {
     format!(
@@ -177,6 +179,21 @@ const OTHER_DRILLS: &[Drill] = &[
         fault: r#"{ "crash": { "target": "primary", "at": "12s", "restart_after": "10s" } }"#,
         seconds: 53,
         shows: |m| recovered(m) && m.rpo.writes == Some(0),
+    },
+    Drill {
+        what: "a killed agent primary is back with TLS on every stream, and nobody was refused",
+        system: AGENT_TLS,
+        fault: r#"{ "crash": { "target": "primary", "at": "12s", "restart_after": "10s" } }"#,
+        seconds: 53,
+        shows: |m| recovered(m) && m.rpo.writes == Some(0) && m.extra.get("tls_refused") == Some(&0.0),
+    },
+    Drill {
+        what: "a restarted primary whose certificate has expired is refused until it has a good one",
+        system: AGENT_TLS,
+        fault: r#"{ "certificates": { "target": "primary", "at": "10s", "for": "15s", "become": "expired" } },
+                  { "crash": { "target": "old_primary", "at": "12s", "restart_after": "2s" } }"#,
+        seconds: 53,
+        shows: |m| recovered(m) && m.rpo.writes == Some(0) && m.extra.get("tls_refused").is_some_and(|n| *n > 0.0),
     },
 ];
 

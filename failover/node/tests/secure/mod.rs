@@ -17,13 +17,24 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::LocalSet;
-use tokio_rustls::rustls::pki_types::{IpAddr, ServerName};
+use tokio_rustls::rustls::pki_types::{IpAddr, ServerName, UnixTime};
+use tokio_rustls::rustls::time_provider::TimeProvider;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::{TlsConnector, TlsStream};
 
 /// What all wall clocks show, in microseconds: some day in 2027.
 const NOW: WallTime = WallTime(1_800_000_000_000_000);
 const DAY: Duration = Duration::from_secs(86_400);
+
+/// The same for a bare TLS client.
+#[derive(Debug)]
+struct SameClock;
+
+impl TimeProvider for SameClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_micros(NOW.0 as u64)))
+    }
+}
 
 /// Two authorities, and a folder for each host.
 struct Town {
@@ -262,7 +273,7 @@ fn no_certificate_no_tls_and_an_old_version_are_refused() {
         use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
         roots.add(CertificateDer::from_pem_slice(pem).expect("just minted")).expect("an authority");
         let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-        let nameless = ClientConfig::builder_with_provider(provider)
+        let nameless = ClientConfig::builder_with_details(provider, Arc::new(SameClock))
             .with_safe_default_protocol_versions()
             .expect("there is one")
             .with_root_certificates(roots)
