@@ -193,7 +193,9 @@ const OTHER_DRILLS: &[Drill] = &[
         fault: r#"{ "certificates": { "target": "primary", "at": "10s", "for": "15s", "become": "expired" } },
                   { "crash": { "target": "old_primary", "at": "12s", "restart_after": "2s" } }"#,
         seconds: 53,
-        shows: |m| recovered(m) && m.rpo.writes == Some(0) && m.extra.get("tls_refused").is_some_and(|n| *n > 0.0),
+        shows: |m| {
+            recovered(m) && m.rpo.writes == Some(0) && m.extra.get("tls_refused").is_some_and(|n| *n > 0.0)
+        },
     },
 ];
 
