@@ -2,9 +2,10 @@
 
 use super::{Cli, Exit, Failure, select};
 use crate::backends::Backend;
-use crate::campaign::{Job, compare_with_twin, line_of};
+use crate::campaign::{Job, compare_with_twin, cross_check, line_of};
 use crate::scenario::{Seeds, load};
 use firedrill_checkers::expect;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -57,10 +58,38 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
     if !sound {
         return Ok(Exit::Verdict(5));
     }
-    if !calm_without_faults(&jobs) {
+    if !calm_without_faults(&jobs) || !turmoil_agrees(&jobs)? {
         return Ok(Exit::Verdict(6));
     }
     canary(cli)
+}
+
+/// Seeds of each scenario that is run on turmoil too.
+const CROSS_CHECKED: usize = 2;
+
+/// Whether turmoil comes to the kernel's verdicts: for the first scenario of each system that turmoil can run, because it is
+/// slow. `run --cross-check` does it for all, and compares times as well.
+fn turmoil_agrees(jobs: &[Job]) -> Result<bool, Failure> {
+    let mut systems = BTreeSet::new();
+    let mut agrees = true;
+    for job in jobs {
+        let scenario = &job.loaded.scenario;
+        if Backend::Turmoil.supports(scenario).is_err() || !systems.insert(scenario.system.name()) {
+            continue;
+        }
+        let job = Job { seeds: (1..=CROSS_CHECKED as u64).collect(), ..job.clone() };
+        let here: Vec<_> = job.seeds.iter().map(|seed| line_of(&job, *seed)).collect();
+        let check = cross_check(&job, &here, Backend::Turmoil, CROSS_CHECKED, 2)?;
+        if check.agree < check.runs {
+            let (agree, runs) = (check.agree, check.runs);
+            println!("{:<58} {agree} of {runs} verdicts equal", format!("on turmoil, {}", scenario.name));
+            agrees = false;
+        }
+    }
+    if agrees {
+        println!("{:<58} equal", format!("verdicts of {} systems on turmoil", systems.len()));
+    }
+    Ok(agrees)
 }
 
 /// Whether nothing happens in the first seed of each scenario when its faults are left out: what a drill finds must be the
