@@ -460,12 +460,24 @@ pub struct Records {
     /// What a simulator was shown of the system's backups; present only where there are some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backups: Option<crate::backup::Evidence>,
+    /// What reads were shown of accounts, where money moves beside the lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audits: Vec<Audit>,
     /// Which clients were on the cut side of a fault, and from when to when.
     pub cut_clients: Vec<CutClient>,
     /// When the run ended.
     pub end: SimTime,
     /// When the quiet tail began: every fault healed, workload still running.
     pub healed: SimTime,
+}
+
+/// All accounts as a read was shown them, in the same snapshot as its list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Audit {
+    /// The read, as an index into [`History::operations`].
+    pub operation: u32,
+    /// Number and balance of each account there was.
+    pub accounts: Vec<(u64, u64)>,
 }
 
 /// A client that a fault cut off from the majority.

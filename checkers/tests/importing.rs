@@ -135,6 +135,10 @@ fn a_jepsen_log_among_other_lines() {
                 INFO  jepsen.util - :nemesis\t:info\t:start\tnil\nINFO  jepsen.util - 0\t:ok\t:write\t1\n";
     let history = parse(text).expect("a history");
     assert_eq!((history.format, history.operations, history.events_ignored), (Format::JepsenLog, 1, 2));
+    let whole =
+        format!("\nlein test jepsen.system.etcd-test\n{text}\nRan 1 tests containing 1 assertions.\n");
+    let history = parse(&whole).expect("a history");
+    assert_eq!((history.format, history.operations, history.events_ignored), (Format::JepsenLog, 1, 4));
 }
 
 #[test]
@@ -214,7 +218,11 @@ fn a_missing_file_is_named() {
 #[test]
 fn damaged_files_are_errors_or_histories_and_never_a_panic() {
     use firedrill_checkers::bench::rng::Rng;
-    let whole: [&[u8]; 4] = [
+    let write = etcd(&[(1, 10, 20, &put("a", 1), &done(2)), (2, 30, 40, &get("a"), &found(2, "a", 1, 2))]);
+    let whole: [&[u8]; 6] = [
+        write.as_bytes(),
+        b"#jepsen.history.Op{:process 0, :type :invoke, :f :txn, :value [[:append 1 2] [:r 3 nil]]}\n\
+          #_ 5 {:process 0, :type :ok, :f :txn, :value [[:append 1 2] [:r 3 [\\a]]]} ; end\n",
         b"{:process 0, :type :invoke, :f :cas, :value [1 2], :time 5}\n{:process 0, :type :fail, :f :cas, :value [1 2]}\n\
           {:process 1, :type :invoke, :f :read, :value [7 nil]}\n{:process 1, :type :ok, :f :read, :value [7 3]}\n",
         b"{\"process\":0,\"type\":\"invoke\",\"f\":\"append\",\"value\":-1}\n{\"process\":0,\"type\":\"ok\",\"f\":\"append\"}\n\
@@ -226,7 +234,7 @@ fn damaged_files_are_errors_or_histories_and_never_a_panic() {
     ];
     let mut rng = Rng::new(40);
     let mut read = 0;
-    for round in 0..20_000 {
+    for round in 0..30_000 {
         let mut text = whole[round % whole.len()].to_vec();
         for _ in 0..=rng.below(3) {
             let at = rng.below(text.len() as u64) as usize;
@@ -239,6 +247,10 @@ fn damaged_files_are_errors_or_histories_and_never_a_panic() {
         }
         if let Ok(history) = import::parse("h", text, &Options::default()) {
             read += 1;
+            if let Some(transactions) = &history.transactions {
+                assert!(!transactions.check(&linear::Options::default()).to_human().is_empty());
+                continue;
+            }
             let report = linear::check_imported(&history, &linear::Options::default());
             assert!(!report.to_human().is_empty() && !report.to_html("h").is_empty());
         }

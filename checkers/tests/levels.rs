@@ -280,3 +280,67 @@ fn imported_lists_are_graded_like_those_of_a_run() {
     assert_eq!((levels.level, levels.staleness.reads, levels.staleness.ms_max), (Level::Sequential, 1, 5.0));
     assert!(levels.words().starts_with("strongest level that holds: sequential consistency; 1 stale reads"));
 }
+
+/// A small history of two registers: client, key, what it found or else what it wrote.
+type RegisterStep = (usize, usize, Option<u64>, Option<u64>);
+
+/// One order that keeps each client's own, by trying them all.
+fn naive_registers(steps: &[RegisterStep], done: &mut Vec<usize>, held: &mut [u64; 2]) -> bool {
+    if done.len() == steps.len() {
+        return true;
+    }
+    for (n, (client, key, finds, sets)) in steps.iter().enumerate() {
+        let earlier = (0..n).filter(|m| steps[*m].0 == *client).all(|m| done.contains(&m));
+        if done.contains(&n) || !earlier || finds.is_some_and(|finds| held[*key] != finds) {
+            continue;
+        }
+        let before = held[*key];
+        held[*key] = sets.unwrap_or(before);
+        done.push(n);
+        let found = naive_registers(steps, done, held);
+        done.pop();
+        held[*key] = before;
+        if found {
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn one_order_of_registers_agrees_with_the_definition_on_random_histories() {
+    let mut rng = Rng::new(31);
+    let (mut seen, mut missed) = ([0, 0], 0);
+    for _ in 0..4_000 {
+        let mut steps: Vec<RegisterStep> = Vec::new();
+        let mut written = [vec![0], vec![0]];
+        for n in 0..5 + rng.below(4) {
+            let (client, key) = (rng.below(3) as usize, rng.below(2) as usize);
+            if rng.percent(50) {
+                written[key].push(n + 1);
+                steps.push((client, key, None, Some(n + 1)));
+            } else {
+                // Mostly one of the last two values, so that about half of the histories have an order.
+                let from = if rng.percent(75) { written[key].len().saturating_sub(2) } else { 0 };
+                let at = from + rng.below((written[key].len() - from) as u64) as usize;
+                steps.push((client, key, Some(written[key][at]), None));
+            }
+        }
+        let words = steps.iter().map(|(client, key, finds, sets)| {
+            let key = ["x", "y"][*key];
+            match (finds, sets) {
+                (Some(0), _) => format!("{client} {key}=null"),
+                (Some(found), _) => format!("{client} {key}={found}"),
+                (_, Some(set)) => format!("{client} {key}+{set}"),
+                (None, None) => unreachable!("each does one of the two"),
+            }
+        });
+        let text = words.collect::<Vec<_>>().join(" | ");
+        let expected = naive_registers(&steps, &mut Vec::new(), &mut [0, 0]);
+        let found = registers(&text).level >= Level::Sequential;
+        assert!(!found || expected, "there is no such order: {text}");
+        seen[usize::from(expected)] += 1;
+        missed += u64::from(expected && !found);
+    }
+    assert!(seen[0] > 300 && seen[1] > 300 && missed * 8 < seen[1], "{seen:?}, {missed} not found");
+}

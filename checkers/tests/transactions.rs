@@ -4,6 +4,9 @@ use firedrill_checkers::bench::rng::Rng;
 use firedrill_checkers::import::{self, Transactional};
 use firedrill_checkers::linear::{self, Ending, Overall};
 use firedrill_checkers::transactions::bank::{self, Action, Bank};
+use firedrill_checkers::transactions::store::{
+    self, Answer, Comparison, Entry, Found, Range, Request, Step as StoreStep, Store,
+};
 use firedrill_checkers::transactions::{Class, History, Level, OPEN, Report, Step, check};
 use std::collections::BTreeMap;
 
@@ -413,4 +416,131 @@ fn errors_say_where() {
         "{:process 0, :type :invoke, :f :txn, :value [[:append 1 2]]}\n{:process 0, :type :ok, :f :txn, :value []}",
     );
     assert!(text.starts_with("h:2:41: not the steps"), "{text}");
+}
+
+/// A store that numbers its states, under random interleaving: puts, deletes, compare-and-sets, reads of one key and of
+/// all; some outcomes stay unknown. With each read, the answer it would have got before the last change.
+fn draw_store(rng: &mut Rng) -> (Store, Vec<(usize, Answer)>) {
+    let mut states: Vec<BTreeMap<String, (String, i64)>> = vec![BTreeMap::new(); 2];
+    let mut store = Store::default();
+    let mut older = Vec::new();
+    let (mut open, mut now): (Vec<usize>, u32) = (Vec::new(), 0);
+    let total = 4 + rng.below(10) as usize;
+    while store.operations.len() < total || !open.is_empty() {
+        if store.operations.len() < total && (open.is_empty() || open.len() < 3 && rng.percent(60)) {
+            now += 1;
+            let n = store.operations.len();
+            let key = ["a", "b", "c"][rng.below(3) as usize].to_owned();
+            let one = Range { start: key.clone(), ..Range::default() };
+            let all = Range { start: "a".into(), end: "d".into(), ..Range::default() };
+            let put = StoreStep::Put { key: key.clone(), value: n.to_string(), lease: 0 };
+            let revision = 1 + rng.below(states.len() as u64) as i64;
+            let (comparisons, then, otherwise) = match rng.below(6) {
+                0 | 1 => (vec![], vec![put], vec![]),
+                2 => (vec![], vec![StoreStep::Delete { key }], vec![]),
+                3 => {
+                    let comparison = Comparison { key, revision: revision.max(2) % 9, version: 0 };
+                    (vec![comparison], vec![put], vec![StoreStep::Range(one)])
+                }
+                4 => (vec![], vec![StoreStep::Range(one)], vec![]),
+                _ => (vec![], vec![StoreStep::Range(all)], vec![]),
+            };
+            open.push(n);
+            store.operations.push(store::Operation {
+                process: n as i64,
+                invoked: now,
+                completed: OPEN,
+                request: Request::Transaction { comparisons, then, otherwise },
+                answer: None,
+                origin: Default::default(),
+            });
+            continue;
+        }
+        let i = open.swap_remove(rng.below(open.len() as u64) as usize);
+        let unknown = rng.percent(20);
+        if unknown && rng.percent(50) {
+            continue;
+        }
+        let request = store.operations[i].request.clone();
+        let before = (states.len() >= 3).then(|| answer(&request, &mut states[..states.len() - 1].to_vec()));
+        let answer = answer(&request, &mut states);
+        now += 1;
+        if !unknown {
+            store.operations[i].completed = now;
+            let reads = matches!(&request, Request::Transaction { then, .. } if matches!(then[0], StoreStep::Range(_)));
+            older.extend(before.filter(|_| reads).map(|before| (i, before)));
+            store.operations[i].answer = Some(answer);
+        }
+    }
+    // Reads of unknown outcome say nothing.
+    (store, older)
+}
+
+/// What the store answers; the states are by revision.
+fn answer(request: &Request, states: &mut Vec<BTreeMap<String, (String, i64)>>) -> Answer {
+    let Request::Transaction { comparisons, then, otherwise } = request else {
+        panic!("only these are drawn")
+    };
+    let mut state = states.last().expect("it has a first state").clone();
+    let next = states.len() as i64;
+    let met = |c: &Comparison| state.get(&c.key).map_or(0, |held| held.1) == c.revision;
+    let failure = !comparisons.iter().all(met);
+    let mut changed = false;
+    let mut found = Vec::new();
+    for step in if failure { otherwise } else { then } {
+        let mut one = Found::default();
+        match step {
+            StoreStep::Put { key, value, .. } => {
+                state.insert(key.clone(), (value.clone(), next));
+                changed = true;
+            }
+            StoreStep::Delete { key } => {
+                one.deleted = i64::from(state.remove(key).is_some());
+                changed |= one.deleted > 0;
+            }
+            StoreStep::Range(range) => {
+                let within = |key: &str| match range.end.as_str() {
+                    "" => key == range.start,
+                    end => range.start.as_str() <= key && key < end,
+                };
+                let entry = |(key, (value, revision)): (&String, &(String, i64))| Entry {
+                    key: key.clone(),
+                    value: value.clone(),
+                    revision: *revision,
+                };
+                one.entries = state.iter().filter(|(key, _)| within(key)).map(entry).collect();
+                one.count = one.entries.len() as i64;
+            }
+        }
+        found.push(one);
+    }
+    if changed {
+        states.push(state);
+    }
+    Answer { revision: states.len() as i64 - 1, failure, found }
+}
+
+#[test]
+fn stores_that_number_their_states_raise_no_false_alarm_and_old_answers_are_found() {
+    let mut rng = Rng::new(80);
+    let mut planted = 0;
+    for _ in 0..5_000 {
+        let (store, older) = draw_store(&mut rng);
+        let report = store::check(&store);
+        assert_eq!(report.verdict, Overall::Holds, "{}\n{store:#?}", report.to_human());
+        for (i, before) in older {
+            // It was replaced before the read began, by a write that everybody knows of.
+            let replaced = store.operations.iter().any(|o| {
+                o.completed < store.operations[i].invoked
+                    && o.answer.as_ref().is_some_and(|a| a.revision > before.revision)
+            });
+            if replaced {
+                let mut wrong = store.clone();
+                wrong.operations[i].answer = Some(before);
+                assert_eq!(store::check(&wrong).verdict, Overall::Violated, "{i} {wrong:#?}");
+                planted += 1;
+            }
+        }
+    }
+    assert!(planted > 1_000, "{planted}");
 }

@@ -25,6 +25,9 @@ pub(super) fn is_one(text: &[u8]) -> bool {
     inside.is_some_and(|text| text.starts_with(b"\"ClientId\"") || text.starts_with(b"\"ClientID\""))
 }
 
+/// No store has come so far.
+const REVISION_MAX: i64 = 1 << 53;
+
 /// Collects the files of all clients.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
@@ -68,6 +71,9 @@ impl Reports {
             }
             Request::LeaseGrant | Request::LeaseRevoke { .. } => false,
         };
+        if line.output.revision.max(line.output.persisted_revision) > REVISION_MAX {
+            return Err(Problem::new(offset, "a `Revision` beyond 2^53"));
+        }
         let compares =
             matches!(&request, Request::Transaction { comparisons, .. } if !comparisons.is_empty());
         let answer = line.output.answer(compares);

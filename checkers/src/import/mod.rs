@@ -394,13 +394,14 @@ fn recognise(text: &[u8]) -> Result<Format, Problem> {
         cursor.at += 1;
         cursor.blanks();
     }
-    let first_line = text.split(|&b| b == b'\n').next().unwrap_or(&[]);
-    let log = |line: &[u8]| line.starts_with(b"INFO") || line.windows(11).any(|w| w == b"jepsen.util");
+    // A console's log may begin with whatever was printed before the first operation.
+    let beginning = &text[..text.len().min(LOG_BEGINS_WITHIN)];
+    let is_log = || beginning.windows(14).any(|w| w == b"jepsen.util - ");
     match cursor.peek() {
         b'"' if brace => Ok(Format::JsonLines),
         b':' if brace => Ok(Format::Edn),
         b'#' => Ok(Format::Edn),
-        _ if log(first_line) => Ok(Format::JepsenLog),
+        _ if is_log() => Ok(Format::JepsenLog),
         _ => Err(Problem::new(
             cursor.at,
             "not a history: expected JSON lines (`{\"process\": ...}`), EDN (`{:process ...}`) or a Jepsen log \
@@ -408,6 +409,9 @@ fn recognise(text: &[u8]) -> Result<Format, Problem> {
         )),
     }
 }
+
+/// The first operation of a log stands within so many bytes.
+const LOG_BEGINS_WITHIN: usize = 1 << 16;
 
 /// What the first bytes say of a file that is not text.
 fn packed(text: &[u8]) -> Option<&'static str> {

@@ -60,7 +60,7 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// 50 million steps (some ten seconds in the worst case), one thread.
+    /// 50 million steps, one thread: seconds for dozens of clients, a minute or two where ten thousand are open at once.
     fn default() -> Self {
         Options { budget_steps: 50_000_000, threads: 1 }
     }

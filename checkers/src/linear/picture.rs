@@ -2,6 +2,7 @@
 //! of their own if the caller knows them. Time runs from left to right by events, not by the clock, so that a long pause
 //! takes no room; the clock stands in the tooltips. No script, nothing from outside.
 
+use super::levels::Levels;
 use super::report::{Ending, Evidence, Overall, Report};
 use std::fmt::Write as _;
 
@@ -25,8 +26,8 @@ const LANE: f64 = 26.0;
 /// Room for the lanes' names.
 const MARGIN: f64 = 110.0;
 
-/// The whole report as one HTML page, with the strongest violation drawn.
-pub fn html(report: &Report, title: &str, spans: &[Span]) -> String {
+/// The whole report as one HTML page, with the strongest violation drawn; `levels`: what holds all the same.
+pub fn html(report: &Report, title: &str, spans: &[Span], levels: Option<&Levels>) -> String {
     let mut out = String::from("<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n");
     let _ = writeln!(out, "<title>{}</title>", escape(title));
     out.push_str(STYLE);
@@ -42,6 +43,9 @@ pub fn html(report: &Report, title: &str, spans: &[Span]) -> String {
         "<p>{} operations; keys: {} hold, {} violated, {} unknown.</p>",
         s.operations, s.holds, s.violated, s.unknown
     );
+    if let Some(levels) = levels {
+        let _ = writeln!(out, "<p>{}.</p>", escape(&levels.words()));
+    }
     if let Some((key, evidence)) = report.strongest() {
         let on = if key.key.is_empty() { String::new() } else { format!(" on key {}", escape(&key.key)) };
         let _ =

@@ -307,7 +307,7 @@ impl Report {
 
     /// The report as one HTML page without scripts: verdict, core in words, the window drawn.
     pub fn to_html(&self, title: &str) -> String {
-        super::picture::html(self, title, &[])
+        super::picture::html(self, title, &[], None)
     }
 
     fn first_unknown(&self) -> Option<(&KeyReport, &Verdict)> {

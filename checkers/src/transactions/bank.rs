@@ -100,7 +100,7 @@ fn moved(balances: &[i64], action: &Action) -> Vec<i64> {
 /// Judges a history of a bank.
 pub fn check(bank: &Bank, options: &Options) -> Report {
     let statistics = bank.statistics();
-    let notes = bank.notes();
+    let mut notes = bank.notes();
     if let Some(torn) = bank.torn() {
         let anomalies = vec![torn];
         let level = Some(Class::TornRead.leaves());
@@ -114,6 +114,10 @@ pub fn check(bank: &Bank, options: &Options) -> Report {
         Overall::Violated => vec![bank.no_order(&calls, &found)],
         Overall::Holds | Overall::Unknown => Vec::new(),
     };
+    if found.verdict == Overall::Unknown {
+        let furthest = found.stuck.and_then(|at| calls.get(at)).map(|(i, _)| bank.describe(*i));
+        notes.push(super::report::undecided(found.steps, furthest.as_ref()));
+    }
     let level = (found.verdict == Overall::Holds).then_some(Level::StrictSerializable);
     Report { verdict: found.verdict, level, anomalies, notes, statistics }
 }

@@ -73,11 +73,13 @@ pub fn check(history: &History, options: &Options) -> Report {
         }],
         circle: false,
     });
+    let furthest = found.stuck.map(|at| history.describe(rows[at]));
+    let undecided = super::report::undecided(found.steps, furthest.as_ref());
     Report {
         verdict: found.verdict,
         level: (found.verdict == Overall::Holds).then_some(Level::StrictSerializable),
         anomalies: stuck.into_iter().collect(),
-        notes: Vec::new(),
+        notes: (found.verdict == Overall::Unknown).then_some(undecided).into_iter().collect(),
         statistics: Statistics { search_steps: found.steps, ..super::lists::statistics(history) },
     }
 }

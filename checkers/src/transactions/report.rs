@@ -181,6 +181,13 @@ pub struct Report {
     pub statistics: Statistics,
 }
 
+/// How far a search came that found no verdict.
+pub(super) fn undecided(steps: u64, furthest: Option<&Described>) -> String {
+    let stopped =
+        furthest.map_or(String::new(), |f| format!("; the furthest order found stopped at: {}", f.line()));
+    format!("no verdict in {steps} steps{stopped}")
+}
+
 impl Report {
     /// The report as JSON.
     pub fn to_json(&self) -> String {

@@ -153,12 +153,12 @@ pub fn check(store: &Store) -> Report {
         judge.contents()
     });
     let mut notes = Vec::new();
-    let missing = judge.gaps.len() > judge.unknown.len();
+    let missing = judge.incomplete();
     if missing {
         notes.push(format!(
             "{} revisions were made by nobody in this history, and {} writes have an unknown outcome: is the file of a \
              client missing?",
-            judge.gaps.len(),
+            judge.gaps,
             judge.unknown.len()
         ));
     }
@@ -194,8 +194,10 @@ struct Judge<'a> {
     at: BTreeMap<i64, Vec<usize>>,
     /// Writes of unknown outcome that have no revision so far.
     unknown: Vec<usize>,
-    /// Revisions that nobody made as far as is known.
-    gaps: BTreeSet<i64>,
+    /// How many revisions nobody made as far as is known.
+    gaps: u64,
+    /// The last revision that was answered.
+    last: i64,
     /// Revisions at which leases ended.
     revoked: Vec<i64>,
     /// Of each key its changes.
@@ -209,7 +211,8 @@ impl<'a> Judge<'a> {
             writers: BTreeMap::new(),
             at: BTreeMap::new(),
             unknown: Vec::new(),
-            gaps: BTreeSet::new(),
+            gaps: 0,
+            last: 1,
             revoked: Vec::new(),
             changes: BTreeMap::new(),
         }
@@ -268,8 +271,8 @@ impl<'a> Judge<'a> {
                 self.revoked.push(answer.revision);
             }
         }
-        let last = self.at.last_key_value().map_or(1, |last| *last.0);
-        self.gaps = (2..=last).filter(|revision| !self.writers.contains_key(revision)).collect();
+        self.last = self.at.last_key_value().map_or(1, |last| *last.0);
+        self.gaps = (self.last - 1).max(0) as u64 - self.writers.range(2..).count() as u64;
         None
     }
 
@@ -314,7 +317,7 @@ impl<'a> Judge<'a> {
     fn fill_gaps(&mut self) {
         let mut shown: BTreeMap<i64, (&'a str, &'a str)> = BTreeMap::new();
         for operation in &self.store.operations {
-            for entry in operation.entries().filter(|entry| self.gaps.contains(&entry.revision)) {
+            for entry in operation.entries().filter(|entry| self.is_gap(entry.revision)) {
                 shown.entry(entry.revision).or_insert((&entry.key, &entry.value));
             }
         }
@@ -333,7 +336,7 @@ impl<'a> Judge<'a> {
             };
             let Some(place) = self.unknown.iter().position(|&i| branch(i).is_some()) else { continue };
             let writer = self.unknown.remove(place);
-            self.gaps.remove(&revision);
+            self.gaps -= 1;
             self.writers.insert(revision, writer);
             for step in branch(writer).into_iter().flatten() {
                 match step {
@@ -391,6 +394,21 @@ impl<'a> Judge<'a> {
         None
     }
 
+    /// Whether nobody made the revision as far as is known.
+    fn is_gap(&self, revision: i64) -> bool {
+        (2..=self.last).contains(&revision) && !self.writers.contains_key(&revision)
+    }
+
+    /// Whether some of these revisions were made by nobody as far as is known.
+    fn gap_within(&self, from: i64, to: i64) -> bool {
+        self.gaps > 0 && from <= to && (to - from) as usize >= self.writers.range(from..=to).count()
+    }
+
+    /// Whether there are more of them than writes of unknown outcome.
+    fn incomplete(&self) -> bool {
+        self.gaps > self.unknown.len() as u64
+    }
+
     /// The last change of a key up to a revision.
     fn last(&self, key: &str, revision: i64) -> Option<(i64, &Change<'a>)> {
         let changes = self.changes.get(key)?;
@@ -404,11 +422,9 @@ impl<'a> Judge<'a> {
         if self.revoked.iter().any(|at| (since + 1..=revision).contains(at)) {
             return true;
         }
-        let somebody = || {
-            self.gaps.len() > self.unknown.len()
-                || self.unknown.iter().any(|&i| self.store.operations[i].may_touch(key))
-        };
-        since < revision && self.gaps.range(since + 1..=revision).next().is_some() && somebody()
+        let somebody =
+            || self.incomplete() || self.unknown.iter().any(|&i| self.store.operations[i].may_touch(key));
+        self.gap_within(since + 1, revision) && somebody()
     }
 
     /// Whether a transaction took the branch that the state asks for.
@@ -446,7 +462,7 @@ impl<'a> Judge<'a> {
             }
             let unexplained = match self.changes.get(key.as_str()).and_then(|c| c.get(revision)) {
                 Some(change) => !same(change) || known.is_none_or(|(m, _)| m != *revision),
-                None => !(self.gaps.contains(revision) && self.gaps.len() > self.unknown.len()),
+                None => !(self.is_gap(*revision) && self.incomplete()),
             };
             if unexplained || *revision > at {
                 let what =

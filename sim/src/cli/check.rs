@@ -3,7 +3,7 @@
 use super::{Exit, Failure};
 use clap::ValueEnum;
 use firedrill_checkers::import::{self, ImportError, ImportedHistory, Model};
-use firedrill_checkers::linear::{self, Overall};
+use firedrill_checkers::linear::{self, Overall, Source};
 use firedrill_reports::result::StoredRun;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The history: own JSONL, Jepsen/Knossos EDN, Porcupine logs; or the kept records of a run, compressed or not.
+    /// The history: own JSONL, Jepsen/Knossos EDN, Porcupine logs, a report's folder of etcd's robustness tests; or the kept
+    /// records of a run, compressed or not.
     history: PathBuf,
     /// What its keys hold; told by the operations if not given.
     #[arg(long, value_enum)]
@@ -28,6 +29,9 @@ pub(super) struct Args {
     /// Form of what is printed.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
+    /// If it holds: print the order of operations that explains every result, key by key.
+    #[arg(long)]
+    order: bool,
     /// Threads; the verdict does not depend on it.
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
@@ -113,12 +117,21 @@ pub(super) fn main(args: &Args) -> Result<Exit, Failure> {
             match args.format {
                 Format::Human => {
                     print!("{}", report.to_human());
-                    if let Some(levels) = &levels {
-                        println!("\n{}", levels.words());
+                    match (report.verdict, &levels) {
+                        (Overall::Holds, _) => {
+                            println!("strongest level that holds: linearizability");
+                            if args.order {
+                                print!("{}", orders(&history, &options));
+                            }
+                        }
+                        (_, Some(levels)) => println!("\n{}", levels.words()),
+                        (_, None) => {}
                     }
                 }
                 Format::Json => println!("{}", with_levels(&report.to_json(), levels.as_ref())),
-                Format::Html => print!("{}", report.to_html(&title)),
+                Format::Html => {
+                    print!("{}", linear::picture::html(&report, &title, &[], levels.as_ref()));
+                }
             }
             report.verdict
         }
@@ -148,7 +161,7 @@ fn kept_run(path: &Path) -> Option<StoredRun> {
 fn judge_kept(args: &Args, run: &StoredRun) -> Exit {
     let threads = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let options = linear::Options { budget_steps: args.budget, threads };
-    let report = linear::check_history(&run.records.history, &options);
+    let report = linear::check_run(&run.records, &options);
     match args.format {
         Format::Human => print!("{}", report.to_human()),
         Format::Json => println!("{}", report.to_json()),
@@ -165,12 +178,31 @@ fn exit_of(verdict: Overall) -> Exit {
     }
 }
 
-/// A report with what still holds.
+/// Of each key its operations in an order that explains every result.
+fn orders(history: &ImportedHistory, options: &linear::Options) -> String {
+    let mut out = String::new();
+    for (k, key) in history.columns.keys.iter().enumerate() {
+        let name = if key.name.is_empty() { "the only key" } else { &key.name };
+        match linear::order(&history.columns, k, options) {
+            None => out.push_str(&format!("\n{name}: no order was written down within the budget\n")),
+            Some(rows) => {
+                out.push_str(&format!("\n{name}:\n"));
+                let lines = history.describe(&rows).into_iter().zip(1..);
+                out.extend(lines.map(|(operation, n)| format!("{n:>7}  {}\n", operation.line())));
+            }
+        }
+    }
+    out
+}
+
+/// A report with the strongest level that holds.
 fn with_levels(report: &str, levels: Option<&linear::levels::Levels>) -> String {
-    let (Some(levels), Ok(mut whole)) = (levels, serde_json::from_str::<serde_json::Value>(report)) else {
-        return report.to_owned();
-    };
-    whole["levels"] = serde_json::to_value(levels).unwrap_or_default();
+    let Ok(mut whole) = serde_json::from_str::<serde_json::Value>(report) else { return report.to_owned() };
+    match levels {
+        Some(levels) => whole["levels"] = serde_json::to_value(levels).unwrap_or_default(),
+        None if whole["verdict"] == "holds" => whole["levels"] = serde_json::json!({"level": "linearizable"}),
+        None => return report.to_owned(),
+    }
     serde_json::to_string_pretty(&whole).unwrap_or_else(|_| report.to_owned())
 }
 

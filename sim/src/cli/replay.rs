@@ -109,13 +109,14 @@ fn tell(cli: &Cli, args: &Args, job: &Job, seed: u64) -> Result<Retold, Failure>
 fn not_linearizable(args: &Args, title: &str, records: &Records) -> Result<(), Failure> {
     let report = linear::check_run(records, &linear::Options::default());
     print!("{}", report.to_human());
-    if linear::levels::is_affordable(&records.history) {
-        println!("{}", linear::levels::grade(&records.history, &report).words());
+    let affordable = linear::levels::is_affordable(&records.history);
+    let levels = affordable.then(|| linear::levels::grade(&records.history, &report));
+    if let Some(levels) = &levels {
+        println!("{}", levels.words());
     }
-    match &args.explain {
-        Some(path) => write(path, linear::picture::html(&report, title, &spans(records)).as_bytes()),
-        None => Ok(()),
-    }
+    let Some(path) = &args.explain else { return Ok(()) };
+    let page = linear::picture::html(&report, title, &spans(records), levels.as_ref());
+    write(path, page.as_bytes())
 }
 
 /// The epochs a data node announced, each until its next one, in a lane of their own.

@@ -1,5 +1,6 @@
 //! Judges the records of a run.
 
+use super::accounts;
 use crate::scenario::Scenario;
 use firedrill_checkers::linear::{self, Overall};
 use firedrill_checkers::measure::{Linearizability, Measurement};
@@ -10,7 +11,10 @@ use firedrill_checkers::sessions;
 /// Everything that is measured in a run.
 pub fn measure(scenario: &Scenario, records: &Records) -> Measurement {
     let mut measured = meter::measure(records, &meter_options(scenario));
-    measured.linearizable = linearizable(scenario.linearizability_budget, records);
+    measured.linearizable = match linearizable(scenario.linearizability_budget, records) {
+        Linearizability::Holds => accounts::judge(scenario, records).unwrap_or(Linearizability::Holds),
+        other => other,
+    };
     measured.sessions = asks_for_sessions(scenario).then(|| sessions::measure(&records.history));
     measured
 }

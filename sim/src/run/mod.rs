@@ -1,5 +1,6 @@
 //! One run: a scenario and a seed become records, and the records a measurement.
 
+mod accounts;
 mod agenda;
 mod backups;
 mod harness;

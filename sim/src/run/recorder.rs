@@ -3,9 +3,9 @@
 use crate::view::View;
 use crate::world::World;
 use firedrill_checkers::record::{
-    Action, CutClient, Fact, Failure, FaultRecord, History, Instant, KeyIndex, KeyInfo, Life, LifeEvent,
-    Mark, MessageRecord, NodeIndex, Observation, Operation, Outcome, Purpose, Records, Returned, Role, Shard,
-    SimTime,
+    Action, Audit, CutClient, Fact, Failure, FaultRecord, History, Instant, KeyIndex, KeyInfo, Life,
+    LifeEvent, Mark, MessageRecord, NodeIndex, Observation, Operation, Outcome, Purpose, Records, Returned,
+    Role, Shard, SimTime,
 };
 use firedrill_protocols::contract as node;
 
@@ -66,6 +66,9 @@ impl Recorder {
         by: Option<NodeIndex>,
     ) {
         let completed = self.stamp(at);
+        if let node::Outcome::Audit { accounts, .. } = &outcome {
+            self.records.audits.push(Audit { operation: operation as u32, accounts: accounts.to_vec() });
+        }
         let History { keys, operations } = &mut self.records.history;
         let operation = &mut operations[operation];
         operation.completed = Some(completed);
@@ -206,7 +209,7 @@ fn outcome_of(outcome: node::Outcome, key: &mut KeyInfo) -> Outcome {
         node::Outcome::Done | node::Outcome::Text(_) => Outcome::Ok(Returned::Done),
         node::Outcome::Version(version) => Outcome::Ok(Returned::Version(version)),
         node::Outcome::Value(value) => Outcome::Ok(Returned::Value(value)),
-        node::Outcome::List(list) => Outcome::Ok(list_of(&list, key)),
+        node::Outcome::List(list) | node::Outcome::Audit { list, .. } => Outcome::Ok(list_of(&list, key)),
         node::Outcome::Mismatch(found) => Outcome::Ok(Returned::Mismatch(found)),
         node::Outcome::Fail(why) => Outcome::Fail(failure_of(why)),
         node::Outcome::Unknown(why) => Outcome::Info(failure_of(why)),

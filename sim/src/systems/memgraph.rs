@@ -740,6 +740,12 @@ impl Config {
         }
     }
 
+    /// The payments that go with appends, if there is a bank.
+    pub fn payments(&self) -> Option<client::Bank> {
+        let bank = self.bank?;
+        Some(client::Bank { accounts: bank.accounts.max(2), balance: bank.balance })
+    }
+
     fn client(&self, build: &Builder<Memgraph>, machines: &Machines, at: usize) -> ClientConfig {
         let seed = at % usize::from(self.founders().max(1));
         let settings = &self.client;
@@ -768,9 +774,7 @@ impl Config {
             answer_timeout: settings.answer_timeout.0,
             retry_time: settings.retry_time.0,
             alert_after: settings.alert_after.0,
-            bank: self
-                .bank
-                .map(|bank| client::Bank { accounts: bank.accounts.max(2), balance: bank.balance }),
+            bank: self.payments(),
             known_as: known_as(build, machines),
         }
     }

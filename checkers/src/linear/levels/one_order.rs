@@ -5,8 +5,8 @@
 //! and Korach 1997). So two one-sided steps:
 //! 1. what must be: if a write of the same key is before a read of another value, it is before that value's write; if it
 //!    is after that write, it is after the read. Until nothing new follows. A circle: there is no order.
-//! 2. what may be: operations are placed one after another, those first that began first, a write not before all reads
-//!    of the value it replaces. If all find a place, that is the order.
+//! 2. what may be: operations are placed one after another, reads that fit at once, else those first that began first, a
+//!    write not before all reads of the value it replaces. If all find a place, that is the order.
 //!
 //! Between the two the answer stays open.
 
@@ -232,7 +232,13 @@ impl Graph {
         let mut holds: BTreeMap<u32, Option<Value>> = BTreeMap::new();
         let mut ready: BTreeSet<usize> = (0..self.nodes.len()).filter(|&i| waits[i] == 0).collect();
         let mut placed = 0;
-        while let Some(i) = ready.iter().copied().find(|&i| self.fits(i, &holds, &unread)) {
+        // A read that fits can be placed at once: nothing that could follow without it cannot follow with it.
+        let next = |ready: &BTreeSet<usize>, holds: &_, unread: &_| {
+            let fits = |i: &usize| self.fits(*i, holds, unread);
+            let reads = |i: &usize| self.nodes[*i].sets.is_none();
+            ready.iter().copied().find(|i| reads(i) && fits(i)).or_else(|| ready.iter().copied().find(fits))
+        };
+        while let Some(i) = next(&ready, &holds, &unread) {
             ready.remove(&i);
             placed += 1;
             let node = &self.nodes[i];

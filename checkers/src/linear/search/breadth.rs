@@ -19,8 +19,8 @@ const CLASSES_MAX: usize = 32;
 /// Configurations a beam looks at for each that it keeps: those that took the fewest operations to reach.
 const LOOK: usize = 4;
 
-/// Configurations alive at once, at most: about 400 MB.
-const ALIVE_MAX: usize = 1 << 22;
+/// Configurations met on the way past one completion, at most: about 400 MB with those that wait.
+const ALIVE_MAX: usize = 1 << 21;
 
 /// Which part of the truth is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,14 @@ use super::machine::Machine;
 use super::{Answer, Found, Problem, Step};
 
 /// Configurations remembered at most: half a gigabyte with the table's slack.
-const MEMORY_MAX: usize = 1 << 24;
+const MEMORY_MAX: usize = 1 << 23;
+
+/// Moves listed at once, over all frames, at most: a quarter of a gigabyte.
+const MOVES_MAX: usize = 1 << 26;
+
+/// Looking at so many operations that may come next costs a step, so that a step is about as dear however many clients
+/// there are.
+const LOOKS_A_STEP: u64 = 8;
 
 /// Set in an event's owner if it is the completion.
 const RETURN: u32 = 1 << 31;
@@ -102,6 +109,8 @@ struct Depth<'a, M> {
     blocked: Vec<Step>,
     placed: usize,
     furthest: (usize, u32),
+    /// Operations looked at that have not been paid for in steps.
+    looks: u64,
 }
 
 impl<'a, M: Machine> Depth<'a, M> {
@@ -141,6 +150,7 @@ impl<'a, M: Machine> Depth<'a, M> {
             blocked: Vec::new(),
             placed: 0,
             furthest: (0, 0),
+            looks: 0,
         }
     }
 
@@ -176,8 +186,9 @@ impl<'a, M: Machine> Depth<'a, M> {
             if self.next[0] == self.end {
                 return Answer { found: Found::Order, steps };
             }
-            steps += 1;
-            if steps > budget || self.visited.len() >= MEMORY_MAX {
+            steps += 1 + std::mem::take(&mut self.looks) / LOOKS_A_STEP;
+            let full = self.visited.len() >= MEMORY_MAX || self.moves.len() >= MOVES_MAX;
+            if steps > budget || full {
                 return Answer { found: Found::Exhausted { furthest: self.stuck() }, steps };
             }
             if !self.advance() && !self.retreat() {
@@ -235,6 +246,7 @@ impl<'a, M: Machine> Depth<'a, M> {
         while at != bound {
             let op = self.owner[at as usize];
             at = self.next[at as usize];
+            self.looks += 1;
             let step = self.problem.steps[op as usize];
             if read.is_some_and(|read| !self.machine.may_lead_to(self.state, step, read)) {
                 continue;
@@ -290,6 +302,7 @@ impl<'a, M: Machine> Depth<'a, M> {
 
     /// The same for unknown operations.
     fn list_classes(&mut self, bound: u32, goal: Step, read: Option<Step>) {
+        self.looks += self.used.len() as u64;
         for c in 0..self.used.len() {
             let step = self.problem.classes[c].step;
             if self.available(c, bound) && self.machine.step(self.state, step).is_none() {

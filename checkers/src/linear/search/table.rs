@@ -39,7 +39,8 @@ impl Fingerprints {
     }
 
     fn grow(&mut self) {
-        let size = self.places.len() * 4;
+        // Large ones grow by less, so that they do not take much more room than they need.
+        let size = self.places.len() * if self.places.len() < 1 << 20 { 4 } else { 2 };
         let old = std::mem::replace(&mut self.places, vec![0; size]);
         for fingerprint in old {
             if fingerprint != 0 {

@@ -364,9 +364,10 @@ fn result_of(answer: Answer) -> (&'static [&'static str], Option<Value>, Value) 
         Answer::List(values) => {
             (&query::COLUMNS, Some(Value::List(vec![Value::Null, list(&values)])), empty())
         }
-        Answer::Audit { items, total, accounts } => {
-            let record = Value::List(vec![list(&items), int(total), int(accounts)]);
-            (&["items", "total", "accounts"], Some(record), empty())
+        Answer::Audit { items, accounts } => {
+            let account = |(id, balance): &(u64, u64)| list(&[*id, *balance]);
+            let accounts = Value::List(accounts.iter().map(account).collect());
+            (&["items", "accounts"], Some(Value::List(vec![list(&items), accounts])), empty())
         }
         Answer::Text(text) => (&["text"], Some(Value::List(vec![Value::Text(text)])), empty()),
     }
@@ -475,8 +476,12 @@ fn answer_of(record: &[Value]) -> Answer {
     let numbers = |list: &[Value]| Arc::from(list.iter().map(number).collect::<Vec<_>>());
     match record {
         [Value::Text(text), ..] => Answer::Text(text.clone()),
-        [Value::List(items), Value::Int(total), Value::Int(accounts)] => {
-            Answer::Audit { items: numbers(items), total: *total as u64, accounts: *accounts as u64 }
+        [Value::List(items), Value::List(accounts)] => {
+            let account = |pair: &Value| match pair {
+                Value::List(pair) if pair.len() == 2 => (number(&pair[0]), number(&pair[1])),
+                _ => (0, 0),
+            };
+            Answer::Audit { items: numbers(items), accounts: accounts.iter().map(account).collect() }
         }
         [_, Value::List(list)] => Answer::List(numbers(list)),
         [Value::Int(int), ..] => Answer::Value(Some(*int as u64)),

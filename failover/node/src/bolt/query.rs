@@ -6,7 +6,8 @@ use firedrill_protocols::contract::Value as Number;
 use firedrill_protocols::graph::{Change, ITEMS, Refusal, Transaction, VALUE, Vertex};
 use firedrill_protocols::memgraph::message::{Code, Query, Why};
 
-const AUDIT: &str = "MATCH (a:Account) OPTIONAL MATCH (n {id: $id}) RETURN n.items, sum(a.balance), count(a)";
+const AUDIT: &str =
+    "MATCH (a:Account) OPTIONAL MATCH (n {id: $id}) RETURN n.items, collect([a.id, a.balance])";
 const PAY: &str = "MERGE (a:Account {id: $from}) ON CREATE SET a.balance = $initial \
                    MERGE (b:Account {id: $to}) ON CREATE SET b.balance = $initial \
                    SET a.balance = a.balance - $amount, b.balance = b.balance + $amount \

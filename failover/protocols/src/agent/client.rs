@@ -129,6 +129,7 @@ impl Client {
             | Outcome::Version(_)
             | Outcome::Value(_)
             | Outcome::List(_)
+            | Outcome::Audit { .. }
             | Outcome::Mismatch(_)
             | Outcome::Text(_) => {
                 self.errors = 0;

@@ -456,7 +456,7 @@ pub(super) fn op_bytes(op: &Op) -> usize {
 
 pub(super) fn outcome_bytes(outcome: &Outcome) -> usize {
     match outcome {
-        Outcome::List(list) => 8 * list.len(),
+        Outcome::List(list) | Outcome::Audit { list, .. } => 8 * list.len(),
         Outcome::Text(text) => text.len(),
         Outcome::Done
         | Outcome::Version(_)

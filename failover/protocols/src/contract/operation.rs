@@ -80,6 +80,13 @@ pub enum Outcome {
     Value(Option<Value>),
     /// A list, oldest element first.
     List(Arc<[Value]>),
+    /// A list, and every account with its balance, from one snapshot.
+    Audit {
+        /// The list, oldest element first.
+        list: Arc<[Value]>,
+        /// Number and balance of each account there is.
+        accounts: Arc<[(u64, Value)]>,
+    },
     /// A compare-and-set found this instead and changed nothing.
     Mismatch(Option<Value>),
     /// An operator's command was answered.

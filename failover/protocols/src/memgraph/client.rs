@@ -55,18 +55,23 @@ impl Bank {
     const FIRST: u64 = 1 << 40;
     const AMOUNT_MAX: u64 = 10;
 
-    /// The payment that goes with a value: who, to whom, and how much follow from it.
-    fn payment(self, value: Value) -> [Change; 3] {
+    /// The payment that goes with a value: numbers of who pays and who is paid, and how much.
+    pub fn transfer(self, value: Value) -> (u64, u64, u64) {
         let from = value % self.accounts;
         let to = (from + 1 + value / self.accounts % (self.accounts - 1)) % self.accounts;
+        (from, to, 1 + value % Self::AMOUNT_MAX)
+    }
+
+    fn payment(self, value: Value) -> [Change; 3] {
+        let (from, to, amount) = self.transfer(value);
         let (from, to) = (Vertex(Self::FIRST + from), Vertex(Self::FIRST + to));
         let open = |vertex| Change::Open { vertex, amount: self.balance };
-        let amount = 1 + value % Self::AMOUNT_MAX;
         [open(from), open(to), Change::Transfer { from, to, amount }]
     }
 
-    fn sums_up(self, total: u64, accounts: u64) -> bool {
-        total == accounts * self.balance
+    fn sums_up(self, accounts: &[(u64, Value)]) -> bool {
+        accounts.iter().map(|account| u128::from(account.1)).sum::<u128>()
+            == accounts.len() as u128 * u128::from(self.balance)
     }
 }
 
@@ -344,19 +349,22 @@ impl Client {
             (Phase::Committing, _) => self.finish(cx, request, Outcome::Done),
             (Phase::Running, Answer::Value(value)) => self.finish(cx, request, Outcome::Value(value)),
             (Phase::Running, Answer::List(values)) => self.finish(cx, request, Outcome::List(values)),
-            (Phase::Running, Answer::Audit { items, total, accounts }) => {
-                self.audit(cx, total, accounts);
-                self.finish(cx, request, Outcome::List(items));
+            (Phase::Running, Answer::Audit { items, accounts }) => {
+                self.audit(cx, &accounts);
+                let numbered =
+                    |(vertex, balance): &(u64, Value)| (vertex.saturating_sub(Bank::FIRST), *balance);
+                let accounts = accounts.iter().map(numbered).collect();
+                self.finish(cx, request, Outcome::Audit { list: items, accounts });
             }
             (Phase::Running, Answer::Text(text)) => self.finish(cx, request, Outcome::Text(text)),
             (Phase::Running | Phase::Routing | Phase::Connecting | Phase::Pausing, _) => {}
         }
     }
 
-    fn audit(&mut self, cx: &mut Cx<'_, Memgraph>, total: u64, accounts: u64) {
-        if self.config.bank.is_some_and(|bank| !bank.sums_up(total, accounts)) {
+    fn audit(&mut self, cx: &mut Cx<'_, Memgraph>, accounts: &[(u64, Value)]) {
+        if self.config.bank.is_some_and(|bank| !bank.sums_up(accounts)) {
             self.wrong_totals += 1;
-            cx.note(|| alloc::format!("memgraph: {accounts} accounts hold {total}"));
+            cx.note(|| alloc::format!("memgraph: wrong total in {accounts:?}"));
             cx.observe(Observation::Gauge { name: "wrong_totals", value: self.wrong_totals });
         }
     }
@@ -813,7 +821,10 @@ mod tests {
             assert!(matches!(transfer, Change::Transfer { from, to, .. } if from != to), "{transfer:?}");
             graph.apply(&Transaction { changes: bank.payment(value).to_vec() }).unwrap();
         }
-        assert!(bank.sums_up(graph.total_balance() as u64, graph.balances().count() as u64));
-        assert!(!bank.sums_up(4_999, 5), "money is lost");
+        let mut accounts: Vec<(u64, Value)> =
+            graph.accounts().map(|(vertex, balance)| (vertex.0, balance)).collect();
+        assert!(bank.sums_up(&accounts));
+        accounts[0].1 -= 1;
+        assert!(!bank.sums_up(&accounts), "money is lost");
     }
 }

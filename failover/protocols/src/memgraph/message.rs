@@ -83,10 +83,8 @@ pub enum Answer {
     Audit {
         /// The list.
         items: Arc<[Value]>,
-        /// Sum of all balances.
-        total: u64,
-        /// How many accounts there are.
-        accounts: u64,
+        /// Id and balance of each account.
+        accounts: Arc<[(u64, Value)]>,
     },
     /// RECORDs of an administrative query, as text, and SUCCESS.
     Text(String),
@@ -366,7 +364,7 @@ impl Answer {
             Answer::Success { warning: true } => 240,
             Answer::Value(_) => 2 * BOLT_SMALL,
             Answer::List(values) => 2 * BOLT_SMALL + 9 * values.len(),
-            Answer::Audit { items, .. } => 2 * BOLT_SMALL + 18 + 9 * items.len(),
+            Answer::Audit { items, accounts } => 2 * BOLT_SMALL + 9 * items.len() + 19 * accounts.len(),
             Answer::Text(text) => 2 * BOLT_SMALL + text.len(),
             Answer::Table(table) => {
                 60 + 48 * (table.routers.len() + table.readers.len() + table.writers.len())

@@ -70,7 +70,7 @@ pub(super) fn main(cli: &Cli, args: &Args) -> Result<Exit, Failure> {
             Section::Memory => memory::measure(cli, &mut table)?,
             Section::Reports => reports::measure(cli, &mut table)?,
             Section::Gossip => gossip::measure(cli, &mut table)?,
-            Section::Checkers => checkers::measure(args, &mut table)?,
+            Section::Checkers => checkers::measure(cli, args, &mut table)?,
             Section::Backups => backups::measure(&mut table)?,
             Section::Node => node::measure(&mut table)?,
             Section::Tls => tls::measure(cli, &mut table)?,

@@ -18,6 +18,11 @@ const SYSTEMS: [(&str, f64); 5] = [
     ("agent/primary-crash-sync", 1_000.0),
 ];
 
+/// These scenarios' names.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    SYSTEMS.into_iter().map(|system| system.0)
+}
+
 /// The same cluster for ten minutes without faults, with one operation and one probe.
 const IDLE: (&str, f64) = ("sentinel/primary-crash", 10_000.0);
 

@@ -116,11 +116,10 @@ fn look(graph: &Graph, vertex: Vertex) -> Answer {
     }
 }
 
-/// The sum of all balances and their number, and a vertex's list, all from one snapshot.
+/// All balances, and a vertex's list, from one snapshot.
 fn audit(graph: &Graph, vertex: Vertex) -> Answer {
     Answer::Audit {
         items: Arc::from(graph.list(vertex, ITEMS)),
-        total: u64::try_from(graph.total_balance()).unwrap_or(u64::MAX),
-        accounts: graph.balances().count() as u64,
+        accounts: graph.accounts().map(|(vertex, balance)| (vertex.0, balance)).collect(),
     }
 }
