@@ -141,7 +141,7 @@ fn bar(
     let width = (to - from).max(8.0);
     let dash = if open { " stroke=\"currentColor\" stroke-dasharray=\"3 3\"" } else { "" };
     // What does not fit into its bar is cut; the tooltip has it all.
-    let room = (width / 6.2) as usize;
+    let room = (width / 7.0) as usize;
     let text: String = label.chars().take(room).collect();
     let _ = writeln!(
         out,
