@@ -207,12 +207,20 @@ struct Running {
 /// What clients tell.
 type Told = Rc<RefCell<Vec<(u64, Happening)>>>;
 
+/// What processes that live here order of others: clients, and those that restart others without being called themselves.
+type Orders = Rc<RefCell<Vec<(SocketAddrV4, Orchestration)>>>;
+
 struct Voice {
     node: NodeIndex,
     told: Told,
+    orders: Orders,
 }
 
 impl<S: System> Reports<S> for Voice {
+    fn orchestrate(&mut self, target: SocketAddrV4, action: Orchestration) {
+        self.orders.borrow_mut().push((target, action));
+    }
+
     fn complete(
         &mut self,
         request: RequestId,
@@ -238,6 +246,7 @@ pub struct Tcp<S: System> {
     now: u64,
     agenda: Agenda,
     told: Told,
+    orders: Orders,
     news: mpsc::UnboundedReceiver<News>,
     sender: mpsc::UnboundedSender<News>,
     processes: Vec<Process<S>>,
@@ -332,6 +341,7 @@ impl<S: System> Tcp<S> {
             now: 0,
             agenda: Agenda::default(),
             told: Told::default(),
+            orders: Orders::default(),
             news,
             sender,
             processes: processes.collect(),
@@ -456,7 +466,11 @@ impl<S: System> Tcp<S> {
             source: Some(*process.address.ip()),
             ports: Vec::new(),
             resolver: part.resolver(),
-            reports: Box::new(Voice { node: NodeIndex(node), told: self.told.clone() }),
+            reports: Box::new(Voice {
+                node: NodeIndex(node),
+                told: self.told.clone(),
+                orders: self.orders.clone(),
+            }),
             notes: self.charge.notes,
             limits: Limits::default(),
         };
@@ -712,11 +726,12 @@ impl<S: System> Tcp<S> {
 
     /// Let the clients run until something is heard or `until` has come.
     fn wait(&mut self, until: u64) {
-        let (began, told, news, stall) = (self.began, self.told.clone(), &mut self.news, &mut self.stall);
+        let (began, told, orders) = (self.began, self.told.clone(), self.orders.clone());
+        let (news, stall) = (&mut self.news, &mut self.stall);
         let heard = self.runtime.block_on(self.tasks.run_until(async move {
             loop {
                 let left = (began + until).saturating_sub(monotonic());
-                if left == 0 || !told.borrow().is_empty() {
+                if left == 0 || !told.borrow().is_empty() || !orders.borrow().is_empty() {
                     return None;
                 }
                 // Clients tell without waking us: look every millisecond.
@@ -732,6 +747,8 @@ impl<S: System> Tcp<S> {
         while let Ok(news) = self.news.try_recv() {
             self.hear(news);
         }
+        let orders = self.orders.take();
+        orders.into_iter().for_each(|(target, action)| self.orchestrate(target, action));
         let began = self.began;
         let told = self.told.borrow_mut().drain(..).collect::<Vec<_>>();
         let told = told.into_iter().map(|(at, happening)| (at.saturating_sub(began), happening));
