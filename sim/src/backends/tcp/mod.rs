@@ -756,6 +756,21 @@ impl<S: System> Tcp<S> {
     }
 }
 
+/// An operator's words name addresses as a scenario knows them, in 10.1.0.0/16: here they are in the drill's own network.
+fn moved(op: Op, [a, b]: [u8; 2]) -> Op {
+    match op {
+        Op::Command { node, words } => {
+            let in_drill = |word: &str| match word.strip_prefix("10.1.") {
+                Some(host) => format!("{a}.{b}.{host}"),
+                None => word.to_owned(),
+            };
+            let words: Vec<String> = words.split(' ').map(in_drill).collect();
+            Op::Command { node, words: words.join(" ") }
+        }
+        op => op,
+    }
+}
+
 /// Tags of our own alarms: a process that starts later.
 const LATER_START: u64 = 1 << 63;
 /// A program that a process started may have ended.
@@ -774,7 +789,7 @@ impl<S: System> World for Tcp<S> {
 
     fn request(&mut self, client: NodeIndex, request: RequestId, op: Op, deadline: Duration) {
         if let Some(client) = &self.processes[usize::from(client.0)].client {
-            client.handle.request(request, op, deadline);
+            client.handle.request(request, moved(op, self.charge.network), deadline);
         }
     }
 
@@ -899,5 +914,18 @@ impl<S: System> Drop for Tcp<S> {
             }
         }
         let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operators_words_name_addresses_of_the_drill() {
+        let node = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1);
+        let command = |words: &str| Op::Command { node, words: words.into() };
+        let words = "sentinel monitor mymaster 10.1.0.0 6379 2";
+        assert_eq!(moved(command(words), [127, 9]), command("sentinel monitor mymaster 127.9.0.0 6379 2"));
     }
 }
