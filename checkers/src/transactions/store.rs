@@ -486,13 +486,13 @@ impl<'a> Judge<'a> {
                 .changes
                 .get_key_value(range.start.as_str())
                 .map(|(key, _)| key)
-                .filter(|key| missing(&key)),
+                .filter(|key| missing(key)),
             _ => self
                 .changes
                 .range(range.start.as_str()..)
                 .map(|(key, _)| key)
                 .take_while(|k| range.holds(k))
-                .find(|k| missing(&k)),
+                .find(|k| missing(k)),
         };
         key.map(|key| {
             self.wrong(i, key, at, &format!("`{key}` is there at revision {at}, and it does not show it"))

@@ -177,10 +177,10 @@ impl Graph {
         let mut new = Vec::new();
         for &i in order {
             let node = &self.nodes[i];
-            for client in 0..self.clients {
+            for (client, known) in past[i].iter().enumerate() {
                 let list = writes.get(&(client, node.key)).map_or(&[][..], Vec::as_slice);
                 let own = u32::from(client == node.client);
-                let upto = list.partition_point(|w| w.0 + own <= past[i][client]);
+                let upto = list.partition_point(|w| w.0 + own <= *known);
                 let Some(&(_, before)) = upto.checked_sub(1).map(|n| &list[n]) else { continue };
                 self.demand(i, before, &readers, &mut new);
             }
