@@ -305,7 +305,8 @@ fn consistency(result: &ScenarioResult) -> String {
         Linearizability::Holds | Linearizability::Unknown { .. } | Linearizability::NotChecked => None,
     });
     let example = example.map_or(String::new(), |(seed, key, why, levels)| {
-        let holds = levels.as_ref().map_or(String::new(), |levels| format!("<br>{}", escape(&levels.words())));
+        let holds =
+            levels.as_ref().map_or(String::new(), |levels| format!("<br>{}", escape(&levels.words())));
         format!("<p>First: seed {seed}, key <code>{}</code>: {}{holds}</p>\n", escape(key), escape(why))
     });
     format!(

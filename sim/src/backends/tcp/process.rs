@@ -144,6 +144,8 @@ pub fn be<S: System>(
     part.tls = charge.tls.as_deref().map(Tls::new).transpose()?;
     charge.lost.iter().for_each(|lost| part.lose(*lost));
     charge.faults.iter().for_each(|(fault, action)| part.act(*fault, action));
+    // What is on already acts on this incarnation too, and that is to be told.
+    let faults = charge.faults.iter().map(|(fault, _)| (*fault, 0)).collect();
     let part = Rc::new(RefCell::new(part));
     let process = layout.processes.swap_remove(usize::from(node.0));
     let (mouth, writer) = Mouth::new();
@@ -174,7 +176,7 @@ pub fn be<S: System>(
         driver.listen().await?;
         mouth.say(Line::Ready);
         while !matches!(orders.recv().await, Some(Order::Go) | None) {}
-        let life = Life { part, handle, mouth, messages, faults: BTreeMap::new() };
+        let life = Life { part, handle, mouth, messages, faults };
         tokio::select! {
             biased;
             done = driver.run() => done.map(|_| ()),
